@@ -1,0 +1,1 @@
+"""The Onbelay service: durable agent runs behind gRPC."""

@@ -1,0 +1,1 @@
+"""What moves runs on: dispatcher, executor, timekeeper and rescuer."""

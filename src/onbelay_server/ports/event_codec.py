@@ -1,0 +1,40 @@
+"""How events become the bytes that are stored once and sent many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from onbelay_server.domain.event import EventPayload, UnknownPayload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """One event as the log holds it."""
+
+    run_id: str
+    sequence: int
+    time_us: int
+    epoch: int
+    step_id: str
+    payload: EventPayload | UnknownPayload
+
+
+class EventCodec(Protocol):
+    """Turns events into stored bytes and back. Pure and thread-safe."""
+
+    def encode(self, run_id: str, step_id: str, payload: EventPayload) -> bytes:
+        """The event's bytes without sequence, time and epoch, which only the commit knows."""
+        ...
+
+    def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
+        """`body` with sequence, time and epoch appended as encoded fields; nothing is re-encoded."""
+        ...
+
+    def decode(self, body: bytes) -> RecordedEvent:
+        """The event held in stamped bytes. A kind this build does not know is an UnknownPayload."""
+        ...
+
+    def kind(self, payload: EventPayload) -> int:
+        """The number of the payload's kind, the same for ever; stored beside the bytes."""
+        ...

@@ -1,0 +1,1 @@
+"""The gRPC surface: the edge, the services and the converters between wire and domain."""
