@@ -50,6 +50,7 @@ $(VENV)/.ready: $(VENV)/.locked $(PROJECTS)
 
 lock: ## Resolve the lock files anew (needs uv)
 	uv pip compile pyproject.toml --extra cleanup --extra postgres $(LOCK_FLAGS) $(LOCK_ARGS) -o requirements.lock
+	uv pip compile --group build -c requirements.lock $(LOCK_FLAGS) $(LOCK_ARGS) -o requirements-build.lock
 	uv pip compile pyproject.toml --extra dev -c requirements.lock $(LOCK_FLAGS) $(LOCK_ARGS) -o $(LOCK)
 
 gen: setup ## Generate gen/ from proto/
