@@ -1,0 +1,103 @@
+"""A run and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from onbelay_server.domain.state import FailureReason, RunState, StepKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunError:
+    """Why a run failed or is held; the message is written for the run's readers."""
+
+    reason: FailureReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """A committed stop. It wins over whatever the agent does afterwards."""
+
+    requested_by: str
+    reason: str
+    request_us: int
+    grace_until_us: int
+    """Until then a call in flight may finish."""
+    kill_us: int
+    """Then processes are killed."""
+    root_id: str = ""
+    """The run StopRun named, when this one is stopped as its descendant."""
+    unstoppable: tuple[str, ...] = ()
+    """Threads that could not be ended, by the step they ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of an agent, as its row holds it. Immutable: change is `dataclasses.replace`."""
+
+    id: str
+    tenant: str
+    starter: str
+    """The principal that started its root."""
+    root_id: str
+    parent_id: str | None = None
+    depth: int = 0
+
+    agent_id: str
+    agent_name: str
+    agent_revision: int
+    agent_owner: str
+    title: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    session_id: str = ""
+    rerun_of: str = ""
+    input_json: str
+    input_artifacts: Mapping[str, str] = field(default_factory=dict)
+    """Name the agent sees → artifact id."""
+
+    state: RunState = RunState.QUEUED
+    epoch: int = 0
+    owner: str | None = None
+    """The process that holds its lease."""
+    lease_until_us: int | None = None
+    attempt: int = 0
+    """Claims since the last one that recorded a new step."""
+    ready_us: int
+    """Not claimed earlier."""
+    pause_requested: bool = False
+
+    last_sequence: int = 0
+    oldest_sequence: int = 1
+    create_us: int
+    start_us: int | None = None
+    update_us: int
+    finish_us: int | None = None
+
+    output_json: str | None = None
+    error: RunError | None = None
+    stop: StopRequest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """One open call of a run that somebody else will end. Its row goes when that happened."""
+
+    run_id: str
+    step_id: str
+    kind: StepKind
+    since_us: int
+    until_us: int | None = None
+    """When it ends by itself: a timer fires, an approval expires. None: never."""
+    approval_id: str | None = None
+
+
+def waiting_state(waits: list[Wait]) -> RunState:
+    """The state of a parked run: the first that applies of approval, input, everything else."""
+    kinds = {wait.kind for wait in waits}
+    if StepKind.APPROVAL in kinds or StepKind.TOOL in kinds or StepKind.STEP in kinds:
+        return RunState.WAITING_FOR_APPROVAL
+    if StepKind.QUESTION in kinds or StepKind.MESSAGES in kinds:
+        return RunState.WAITING_FOR_INPUT
+    return RunState.BLOCKED
