@@ -88,7 +88,9 @@ class Verdict:
     comment: str = ""
 
 
-def decided(approval: Approval, verdict: Verdict, caller: Principal, now_us: int) -> Approval | None:
+def decided(
+    approval: Approval, verdict: Verdict, caller: Principal, now_us: int
+) -> Approval | None:
     """The approval after the verdict, or None when it already says exactly that.
 
     Raises PermissionDenied, InvalidArgument (an answer to what is no question, a missing hash) or
@@ -99,7 +101,8 @@ def decided(approval: Approval, verdict: Verdict, caller: Principal, now_us: int
         raise refusal
     _check_form(approval, verdict)
     if approval.state is not ApprovalState.PENDING:
-        return _repeat(approval, verdict)
+        _check_repeat(approval, verdict)
+        return None
     if approval.expire_us is not None and now_us >= approval.expire_us:
         raise FailedPrecondition("the approval has expired", reason="APPROVAL_EXPIRED")
     state = {
@@ -135,13 +138,11 @@ def _check_form(approval: Approval, verdict: Verdict) -> None:
         )
 
 
-def _repeat(approval: Approval, verdict: Verdict) -> None:
+def _check_repeat(approval: Approval, verdict: Verdict) -> None:
     if approval.state is ApprovalState.EXPIRED:
         raise FailedPrecondition("the approval has expired", reason="APPROVAL_EXPIRED")
     if approval.decision is None:
-        raise FailedPrecondition(
-            f"the approval is {approval.state}", reason="APPROVAL_NOT_PENDING"
-        )
+        raise FailedPrecondition(f"the approval is {approval.state}", reason="APPROVAL_NOT_PENDING")
     same = (
         approval.decision is verdict.decision
         and approval.comment == verdict.comment

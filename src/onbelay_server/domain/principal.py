@@ -48,9 +48,7 @@ class Viewer:
 
     def sees(self, *, tenant: str, starter: str, agent_owner: str) -> bool:
         """Starter and tenant admin see everything of a run, the agent's owner may read it."""
-        return self.tenant == tenant and (
-            self.is_admin or self.principal in (starter, agent_owner)
-        )
+        return self.tenant == tenant and (self.is_admin or self.principal in (starter, agent_owner))
 
     def controls(self, *, tenant: str, starter: str) -> bool:
         """Only the starter and the tenant's admin change a run."""

@@ -169,9 +169,7 @@ class Store(Protocol):
         """The agent of that name that is not deleted."""
         ...
 
-    async def list_agents(
-        self, tenant: str, *, after: Place | None, limit: int
-    ) -> list[Agent]:
+    async def list_agents(self, tenant: str, *, after: Place | None, limit: int) -> list[Agent]:
         """The tenant's agents that are not deleted, newest first."""
         ...
 
