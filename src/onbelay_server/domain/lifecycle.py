@@ -128,6 +128,7 @@ def ended(
     reason: str = "",
     changed_by: str = "",
     output_json: str | None = None,
+    output_artifact_id: str = "",
     error: RunError | None = None,
     stop: StopRequest | None = None,
 ) -> tuple[Run, list[NewEvent]]:
@@ -144,12 +145,14 @@ def ended(
         lease_until_us=None,
         finish_us=now_us,
         output_json=output_json,
+        output_artifact_id=output_artifact_id,
         error=error,
         stop=stop,
     )
     finished = RunFinished(
         state=target,
         output_json=output_json,
+        output_artifact_id=output_artifact_id,
         error=error,
         not_stopped=stop.unstoppable if stop else (),
     )

@@ -76,6 +76,8 @@ class Run:
     finish_us: int | None = None
 
     output_json: str | None = None
+    output_artifact_id: str = ""
+    """Where the output is kept when it is too large for `output_json`."""
     error: RunError | None = None
     stop: StopRequest | None = None
 

@@ -91,6 +91,7 @@ def wound_down(
         reason=run.stop.reason,
         changed_by=run.stop.requested_by,
         output_json=output_json,
+        output_artifact_id=output_artifact_id,
         stop=stop,
     )
 
