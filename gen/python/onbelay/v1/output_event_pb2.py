@@ -22,33 +22,62 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donbelay/v1/output_event.proto\x12\nonbelay.v1\"-\n\tTextDelta\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"2\n\x0eReasoningDelta\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"[\n\x10MessageCompleted\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12%\n\x04role\x18\x02 \x01(\x0e\x32\x17.onbelay.v1.MessageRole\x12\x0c\n\x04text\x18\x03 \x01(\t\"W\n\x0fMessageReceived\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0f\n\x07sent_by\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\"\"\n\x0bMessageRead\x12\x13\n\x0bmessage_ids\x18\x01 \x03(\t\"Z\n\x10ProgressReported\x12\x11\n\x04\x64one\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05total\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04note\x18\x03 \x01(\tB\x07\n\x05_doneB\x08\n\x06_total\"B\n\nLogWritten\x12#\n\x05level\x18\x01 \x01(\x0e\x32\x14.onbelay.v1.LogLevel\x12\x0f\n\x07message\x18\x02 \x01(\t\"1\n\x0e\x43ustomReported\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdata_json\x18\x02 \x01(\t*w\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x01\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donbelay/v1/output_event.proto\x12\nonbelay.v1\x1a\x1b\x62uf/validate/validate.proto\"B\n\tTextDelta\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\"G\n\x0eReasoningDelta\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\"o\n\x10MessageCompleted\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12/\n\x04role\x18\x02 \x01(\x0e\x32\x17.onbelay.v1.MessageRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\"a\n\x0fMessageReceived\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0f\n\x07sent_by\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\"\"\n\x0bMessageRead\x12\x13\n\x0bmessage_ids\x18\x01 \x03(\t\"v\n\x10ProgressReported\x12\x1a\n\x04\x64one\x18\x01 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12\x1b\n\x05total\x18\x02 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12\x16\n\x04note\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x42\x07\n\x05_doneB\x08\n\x06_total\"V\n\nLogWritten\x12-\n\x05level\x18\x01 \x01(\x0e\x32\x14.onbelay.v1.LogLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07message\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}\"F\n\x0e\x43ustomReported\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\tdata_json\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10*w\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x01\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onbelay.v1.output_event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGEROLE']._serialized_start=573
-  _globals['_MESSAGEROLE']._serialized_end=692
-  _globals['_LOGLEVEL']._serialized_start=694
-  _globals['_LOGLEVEL']._serialized_end=816
-  _globals['_TEXTDELTA']._serialized_start=45
-  _globals['_TEXTDELTA']._serialized_end=90
-  _globals['_REASONINGDELTA']._serialized_start=92
-  _globals['_REASONINGDELTA']._serialized_end=142
-  _globals['_MESSAGECOMPLETED']._serialized_start=144
-  _globals['_MESSAGECOMPLETED']._serialized_end=235
-  _globals['_MESSAGERECEIVED']._serialized_start=237
-  _globals['_MESSAGERECEIVED']._serialized_end=324
-  _globals['_MESSAGEREAD']._serialized_start=326
-  _globals['_MESSAGEREAD']._serialized_end=360
-  _globals['_PROGRESSREPORTED']._serialized_start=362
-  _globals['_PROGRESSREPORTED']._serialized_end=452
-  _globals['_LOGWRITTEN']._serialized_start=454
-  _globals['_LOGWRITTEN']._serialized_end=520
-  _globals['_CUSTOMREPORTED']._serialized_start=522
-  _globals['_CUSTOMREPORTED']._serialized_end=571
+  _globals['_TEXTDELTA'].fields_by_name['message_id']._loaded_options = None
+  _globals['_TEXTDELTA'].fields_by_name['message_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_TEXTDELTA'].fields_by_name['text']._loaded_options = None
+  _globals['_TEXTDELTA'].fields_by_name['text']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_REASONINGDELTA'].fields_by_name['message_id']._loaded_options = None
+  _globals['_REASONINGDELTA'].fields_by_name['message_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_REASONINGDELTA'].fields_by_name['text']._loaded_options = None
+  _globals['_REASONINGDELTA'].fields_by_name['text']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_MESSAGECOMPLETED'].fields_by_name['message_id']._loaded_options = None
+  _globals['_MESSAGECOMPLETED'].fields_by_name['message_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_MESSAGECOMPLETED'].fields_by_name['role']._loaded_options = None
+  _globals['_MESSAGECOMPLETED'].fields_by_name['role']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_MESSAGERECEIVED'].fields_by_name['message_id']._loaded_options = None
+  _globals['_MESSAGERECEIVED'].fields_by_name['message_id']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_PROGRESSREPORTED'].fields_by_name['done']._loaded_options = None
+  _globals['_PROGRESSREPORTED'].fields_by_name['done']._serialized_options = b'\272H\004\022\002@\001'
+  _globals['_PROGRESSREPORTED'].fields_by_name['total']._loaded_options = None
+  _globals['_PROGRESSREPORTED'].fields_by_name['total']._serialized_options = b'\272H\004\022\002@\001'
+  _globals['_PROGRESSREPORTED'].fields_by_name['note']._loaded_options = None
+  _globals['_PROGRESSREPORTED'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_LOGWRITTEN'].fields_by_name['level']._loaded_options = None
+  _globals['_LOGWRITTEN'].fields_by_name['level']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LOGWRITTEN'].fields_by_name['message']._loaded_options = None
+  _globals['_LOGWRITTEN'].fields_by_name['message']._serialized_options = b'\272H\005r\003\030\200}'
+  _globals['_CUSTOMREPORTED'].fields_by_name['name']._loaded_options = None
+  _globals['_CUSTOMREPORTED'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_CUSTOMREPORTED'].fields_by_name['data_json']._loaded_options = None
+  _globals['_CUSTOMREPORTED'].fields_by_name['data_json']._serialized_options = b'\272H\006r\004(\200\200\020'
+  _globals['_MESSAGEROLE']._serialized_start=743
+  _globals['_MESSAGEROLE']._serialized_end=862
+  _globals['_LOGLEVEL']._serialized_start=864
+  _globals['_LOGLEVEL']._serialized_end=986
+  _globals['_TEXTDELTA']._serialized_start=74
+  _globals['_TEXTDELTA']._serialized_end=140
+  _globals['_REASONINGDELTA']._serialized_start=142
+  _globals['_REASONINGDELTA']._serialized_end=213
+  _globals['_MESSAGECOMPLETED']._serialized_start=215
+  _globals['_MESSAGECOMPLETED']._serialized_end=326
+  _globals['_MESSAGERECEIVED']._serialized_start=328
+  _globals['_MESSAGERECEIVED']._serialized_end=425
+  _globals['_MESSAGEREAD']._serialized_start=427
+  _globals['_MESSAGEREAD']._serialized_end=461
+  _globals['_PROGRESSREPORTED']._serialized_start=463
+  _globals['_PROGRESSREPORTED']._serialized_end=581
+  _globals['_LOGWRITTEN']._serialized_start=583
+  _globals['_LOGWRITTEN']._serialized_end=669
+  _globals['_CUSTOMREPORTED']._serialized_start=671
+  _globals['_CUSTOMREPORTED']._serialized_end=741
 # @@protoc_insertion_point(module_scope)

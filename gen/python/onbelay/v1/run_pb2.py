@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from onbelay.v1 import budget_pb2 as onbelay_dot_v1_dot_budget__pb2
 from onbelay.v1 import wait_pb2 as onbelay_dot_v1_dot_wait__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14onbelay/v1/run.proto\x12\nonbelay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17onbelay/v1/budget.proto\x1a\x15onbelay/v1/wait.proto\"\x97\t\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nagent_name\x18\x03 \x01(\t\x12\x16\n\x0e\x61gent_revision\x18\x04 \x01(\r\x12#\n\x05state\x18\x05 \x01(\x0e\x32\x14.onbelay.v1.RunState\x12\r\n\x05title\x18\x06 \x01(\t\x12+\n\x06labels\x18\x07 \x03(\x0b\x32\x1b.onbelay.v1.Run.LabelsEntry\x12\x12\n\nstarted_by\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x0e \x01(\r\x12\r\n\x05\x65poch\x18\x0f \x01(\r\x12\x15\n\rlast_sequence\x18\x10 \x01(\r\x12\x17\n\x0foldest_sequence\x18\x11 \x01(\r\x12\x15\n\rparent_run_id\x18\x12 \x01(\t\x12\x13\n\x0broot_run_id\x18\x13 \x01(\t\x12\x10\n\x08rerun_of\x18\x14 \x01(\t\x12\x12\n\nsession_id\x18\x15 \x01(\t\x12\x14\n\x0csession_turn\x18\x16 \x01(\r\x12\x18\n\x10\x61\x63\x63\x65pts_messages\x18\x17 \x01(\x08\x12\x17\n\ninput_json\x18\x18 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0boutput_json\x18\x19 \x01(\tH\x01\x88\x01\x01\x12\x1a\n\x12output_artifact_id\x18\x1a \x01(\t\x12<\n\x0finput_artifacts\x18\x1b \x03(\x0b\x32#.onbelay.v1.Run.InputArtifactsEntry\x12\"\n\x06\x62udget\x18\x1c \x01(\x0b\x32\x12.onbelay.v1.Budget\x12 \n\x05usage\x18\x1d \x01(\x0b\x32\x11.onbelay.v1.Usage\x12\x1f\n\x05waits\x18\x1e \x03(\x0b\x32\x10.onbelay.v1.Wait\x12&\n\x08progress\x18\x1f \x01(\x0b\x32\x14.onbelay.v1.Progress\x12#\n\x05\x65rror\x18  \x01(\x0b\x32\x14.onbelay.v1.RunError\x12!\n\x04stop\x18! \x01(\x0b\x32\x13.onbelay.v1.RunStop\x12#\n\x05pause\x18\" \x01(\x0b\x32\x14.onbelay.v1.RunPause\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13InputArtifactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_input_jsonB\x0e\n\x0c_output_json\"I\n\x08RunError\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.onbelay.v1.RunFailureReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"R\n\x08Progress\x12\x11\n\x04\x64one\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05total\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04note\x18\x03 \x01(\tB\x07\n\x05_doneB\x08\n\x06_total\"\x8f\x02\n\x07RunStop\x12\x14\n\x0crequested_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12$\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x15.onbelay.v1.StopCause\x12\x30\n\x0crequest_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bwaiting_for\x18\x05 \x03(\t\x12/\n\x0bgrace_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07kill_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bnot_stopped\x18\x08 \x03(\t\"\xb6\x01\n\x08RunPause\x12\x14\n\x0crequested_by\x18\x01 \x01(\t\x12\x30\n\x0crequest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tin_effect\x18\x03 \x01(\x08\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x14.onbelay.v1.RunError\x12*\n\ndivergence\x18\x05 \x01(\x0b\x32\x16.onbelay.v1.Divergence\"P\n\nDivergence\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\r\x12\x10\n\x08recorded\x18\x03 \x01(\t\x12\r\n\x05\x66ound\x18\x04 \x01(\t*\xbb\x02\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\"\n\x1eRUN_STATE_WAITING_FOR_APPROVAL\x10\x03\x12\x1f\n\x1bRUN_STATE_WAITING_FOR_INPUT\x10\x04\x12\x15\n\x11RUN_STATE_BLOCKED\x10\x05\x12\x17\n\x13RUN_STATE_REVIEWING\x10\x06\x12\x14\n\x10RUN_STATE_PAUSED\x10\x07\x12\x16\n\x12RUN_STATE_STOPPING\x10\x08\x12\x15\n\x11RUN_STATE_STOPPED\x10\t\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\n\x12\x14\n\x10RUN_STATE_FAILED\x10\x0b*\xb7\x04\n\x10RunFailureReason\x12\"\n\x1eRUN_FAILURE_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1eRUN_FAILURE_REASON_AGENT_ERROR\x10\x01\x12$\n RUN_FAILURE_REASON_INVALID_INPUT\x10\x02\x12%\n!RUN_FAILURE_REASON_INVALID_OUTPUT\x10\x03\x12&\n\"RUN_FAILURE_REASON_AGENT_NOT_FOUND\x10\x04\x12#\n\x1fRUN_FAILURE_REASON_SPAWN_FAILED\x10\x05\x12$\n RUN_FAILURE_REASON_HARNESS_ERROR\x10\x06\x12\"\n\x1eRUN_FAILURE_REASON_WORKER_LOST\x10\x07\x12!\n\x1dRUN_FAILURE_REASON_CRASH_LOOP\x10\x08\x12\x1c\n\x18RUN_FAILURE_REASON_STUCK\x10\t\x12\x1f\n\x1bRUN_FAILURE_REASON_DIVERGED\x10\n\x12 \n\x1cRUN_FAILURE_REASON_TIMED_OUT\x10\x0b\x12&\n\"RUN_FAILURE_REASON_BUDGET_EXCEEDED\x10\x0c\x12$\n RUN_FAILURE_REASON_HISTORY_LIMIT\x10\r\x12%\n!RUN_FAILURE_REASON_RESOURCE_LIMIT\x10\x0e*\x95\x01\n\tStopCause\x12\x1a\n\x16STOP_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14STOP_CAUSE_REQUESTED\x10\x01\x12\x1b\n\x17STOP_CAUSE_PARENT_ENDED\x10\x02\x12\x16\n\x12STOP_CAUSE_SESSION\x10\x03\x12\x1d\n\x19STOP_CAUSE_ACCESS_REVOKED\x10\x04*J\n\x07RunView\x12\x18\n\x14RUN_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eRUN_VIEW_BASIC\x10\x01\x12\x11\n\rRUN_VIEW_FULL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14onbelay/v1/run.proto\x12\nonbelay.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17onbelay/v1/budget.proto\x1a\x15onbelay/v1/wait.proto\"\x97\t\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x12\n\nagent_name\x18\x03 \x01(\t\x12\x16\n\x0e\x61gent_revision\x18\x04 \x01(\r\x12#\n\x05state\x18\x05 \x01(\x0e\x32\x14.onbelay.v1.RunState\x12\r\n\x05title\x18\x06 \x01(\t\x12+\n\x06labels\x18\x07 \x03(\x0b\x32\x1b.onbelay.v1.Run.LabelsEntry\x12\x12\n\nstarted_by\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inish_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x0e \x01(\r\x12\r\n\x05\x65poch\x18\x0f \x01(\r\x12\x15\n\rlast_sequence\x18\x10 \x01(\r\x12\x17\n\x0foldest_sequence\x18\x11 \x01(\r\x12\x15\n\rparent_run_id\x18\x12 \x01(\t\x12\x13\n\x0broot_run_id\x18\x13 \x01(\t\x12\x10\n\x08rerun_of\x18\x14 \x01(\t\x12\x12\n\nsession_id\x18\x15 \x01(\t\x12\x14\n\x0csession_turn\x18\x16 \x01(\r\x12\x18\n\x10\x61\x63\x63\x65pts_messages\x18\x17 \x01(\x08\x12\x17\n\ninput_json\x18\x18 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0boutput_json\x18\x19 \x01(\tH\x01\x88\x01\x01\x12\x1a\n\x12output_artifact_id\x18\x1a \x01(\t\x12<\n\x0finput_artifacts\x18\x1b \x03(\x0b\x32#.onbelay.v1.Run.InputArtifactsEntry\x12\"\n\x06\x62udget\x18\x1c \x01(\x0b\x32\x12.onbelay.v1.Budget\x12 \n\x05usage\x18\x1d \x01(\x0b\x32\x11.onbelay.v1.Usage\x12\x1f\n\x05waits\x18\x1e \x03(\x0b\x32\x10.onbelay.v1.Wait\x12&\n\x08progress\x18\x1f \x01(\x0b\x32\x14.onbelay.v1.Progress\x12#\n\x05\x65rror\x18  \x01(\x0b\x32\x14.onbelay.v1.RunError\x12!\n\x04stop\x18! \x01(\x0b\x32\x13.onbelay.v1.RunStop\x12#\n\x05pause\x18\" \x01(\x0b\x32\x14.onbelay.v1.RunPause\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x35\n\x13InputArtifactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_input_jsonB\x0e\n\x0c_output_json\"I\n\x08RunError\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.onbelay.v1.RunFailureReason\x12\x0f\n\x07message\x18\x02 \x01(\t\"R\n\x08Progress\x12\x11\n\x04\x64one\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05total\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04note\x18\x03 \x01(\tB\x07\n\x05_doneB\x08\n\x06_total\"\x8f\x02\n\x07RunStop\x12\x14\n\x0crequested_by\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12$\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32\x15.onbelay.v1.StopCause\x12\x30\n\x0crequest_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bwaiting_for\x18\x05 \x03(\t\x12/\n\x0bgrace_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07kill_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bnot_stopped\x18\x08 \x03(\t\"\xb6\x01\n\x08RunPause\x12\x14\n\x0crequested_by\x18\x01 \x01(\t\x12\x30\n\x0crequest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tin_effect\x18\x03 \x01(\x08\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x14.onbelay.v1.RunError\x12*\n\ndivergence\x18\x05 \x01(\x0b\x32\x16.onbelay.v1.Divergence\"n\n\nDivergence\x12\x19\n\x07step_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x12\x10\n\x08sequence\x18\x02 \x01(\r\x12\x1a\n\x08recorded\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x17\n\x05\x66ound\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f*\xbb\x02\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\"\n\x1eRUN_STATE_WAITING_FOR_APPROVAL\x10\x03\x12\x1f\n\x1bRUN_STATE_WAITING_FOR_INPUT\x10\x04\x12\x15\n\x11RUN_STATE_BLOCKED\x10\x05\x12\x17\n\x13RUN_STATE_REVIEWING\x10\x06\x12\x14\n\x10RUN_STATE_PAUSED\x10\x07\x12\x16\n\x12RUN_STATE_STOPPING\x10\x08\x12\x15\n\x11RUN_STATE_STOPPED\x10\t\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\n\x12\x14\n\x10RUN_STATE_FAILED\x10\x0b*\xb7\x04\n\x10RunFailureReason\x12\"\n\x1eRUN_FAILURE_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1eRUN_FAILURE_REASON_AGENT_ERROR\x10\x01\x12$\n RUN_FAILURE_REASON_INVALID_INPUT\x10\x02\x12%\n!RUN_FAILURE_REASON_INVALID_OUTPUT\x10\x03\x12&\n\"RUN_FAILURE_REASON_AGENT_NOT_FOUND\x10\x04\x12#\n\x1fRUN_FAILURE_REASON_SPAWN_FAILED\x10\x05\x12$\n RUN_FAILURE_REASON_HARNESS_ERROR\x10\x06\x12\"\n\x1eRUN_FAILURE_REASON_WORKER_LOST\x10\x07\x12!\n\x1dRUN_FAILURE_REASON_CRASH_LOOP\x10\x08\x12\x1c\n\x18RUN_FAILURE_REASON_STUCK\x10\t\x12\x1f\n\x1bRUN_FAILURE_REASON_DIVERGED\x10\n\x12 \n\x1cRUN_FAILURE_REASON_TIMED_OUT\x10\x0b\x12&\n\"RUN_FAILURE_REASON_BUDGET_EXCEEDED\x10\x0c\x12$\n RUN_FAILURE_REASON_HISTORY_LIMIT\x10\r\x12%\n!RUN_FAILURE_REASON_RESOURCE_LIMIT\x10\x0e*\x95\x01\n\tStopCause\x12\x1a\n\x16STOP_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14STOP_CAUSE_REQUESTED\x10\x01\x12\x1b\n\x17STOP_CAUSE_PARENT_ENDED\x10\x02\x12\x16\n\x12STOP_CAUSE_SESSION\x10\x03\x12\x1d\n\x19STOP_CAUSE_ACCESS_REVOKED\x10\x04*J\n\x07RunView\x12\x18\n\x14RUN_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eRUN_VIEW_BASIC\x10\x01\x12\x11\n\rRUN_VIEW_FULL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,28 +39,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUN_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_RUN_INPUTARTIFACTSENTRY']._loaded_options = None
   _globals['_RUN_INPUTARTIFACTSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATE']._serialized_start=1996
-  _globals['_RUNSTATE']._serialized_end=2311
-  _globals['_RUNFAILUREREASON']._serialized_start=2314
-  _globals['_RUNFAILUREREASON']._serialized_end=2881
-  _globals['_STOPCAUSE']._serialized_start=2884
-  _globals['_STOPCAUSE']._serialized_end=3033
-  _globals['_RUNVIEW']._serialized_start=3035
-  _globals['_RUNVIEW']._serialized_end=3109
-  _globals['_RUN']._serialized_start=118
-  _globals['_RUN']._serialized_end=1293
-  _globals['_RUN_LABELSENTRY']._serialized_start=1162
-  _globals['_RUN_LABELSENTRY']._serialized_end=1207
-  _globals['_RUN_INPUTARTIFACTSENTRY']._serialized_start=1209
-  _globals['_RUN_INPUTARTIFACTSENTRY']._serialized_end=1262
-  _globals['_RUNERROR']._serialized_start=1295
-  _globals['_RUNERROR']._serialized_end=1368
-  _globals['_PROGRESS']._serialized_start=1370
-  _globals['_PROGRESS']._serialized_end=1452
-  _globals['_RUNSTOP']._serialized_start=1455
-  _globals['_RUNSTOP']._serialized_end=1726
-  _globals['_RUNPAUSE']._serialized_start=1729
-  _globals['_RUNPAUSE']._serialized_end=1911
-  _globals['_DIVERGENCE']._serialized_start=1913
-  _globals['_DIVERGENCE']._serialized_end=1993
+  _globals['_DIVERGENCE'].fields_by_name['step_id']._loaded_options = None
+  _globals['_DIVERGENCE'].fields_by_name['step_id']._serialized_options = b'\272H\005r\003\030\350\007'
+  _globals['_DIVERGENCE'].fields_by_name['recorded']._loaded_options = None
+  _globals['_DIVERGENCE'].fields_by_name['recorded']._serialized_options = b'\272H\005r\003\030\240\037'
+  _globals['_DIVERGENCE'].fields_by_name['found']._loaded_options = None
+  _globals['_DIVERGENCE'].fields_by_name['found']._serialized_options = b'\272H\005r\003\030\240\037'
+  _globals['_RUNSTATE']._serialized_start=2055
+  _globals['_RUNSTATE']._serialized_end=2370
+  _globals['_RUNFAILUREREASON']._serialized_start=2373
+  _globals['_RUNFAILUREREASON']._serialized_end=2940
+  _globals['_STOPCAUSE']._serialized_start=2943
+  _globals['_STOPCAUSE']._serialized_end=3092
+  _globals['_RUNVIEW']._serialized_start=3094
+  _globals['_RUNVIEW']._serialized_end=3168
+  _globals['_RUN']._serialized_start=147
+  _globals['_RUN']._serialized_end=1322
+  _globals['_RUN_LABELSENTRY']._serialized_start=1191
+  _globals['_RUN_LABELSENTRY']._serialized_end=1236
+  _globals['_RUN_INPUTARTIFACTSENTRY']._serialized_start=1238
+  _globals['_RUN_INPUTARTIFACTSENTRY']._serialized_end=1291
+  _globals['_RUNERROR']._serialized_start=1324
+  _globals['_RUNERROR']._serialized_end=1397
+  _globals['_PROGRESS']._serialized_start=1399
+  _globals['_PROGRESS']._serialized_end=1481
+  _globals['_RUNSTOP']._serialized_start=1484
+  _globals['_RUNSTOP']._serialized_end=1755
+  _globals['_RUNPAUSE']._serialized_start=1758
+  _globals['_RUNPAUSE']._serialized_end=1940
+  _globals['_DIVERGENCE']._serialized_start=1942
+  _globals['_DIVERGENCE']._serialized_end=2052
 # @@protoc_insertion_point(module_scope)

@@ -652,9 +652,9 @@ class Divergence(_message.Message):
     sequence: _builtins.int
     """Sequence of the record that does not fit. 0 when it is one that is missing."""
     recorded: _builtins.str
-    """What the log holds, in words."""
+    """What the log holds, in words. At most 4,000 characters."""
     found: _builtins.str
-    """What the code asked for, in words."""
+    """What the code asked for, in words. At most 4,000 characters."""
     def __init__(
         self,
         *,

@@ -22,17 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15onbelay/v1/step.proto\x12\nonbelay.v1\"M\n\tStepError\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t*\xbe\x02\n\x08StepKind\x12\x19\n\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTEP_KIND_STEP\x10\x01\x12\x12\n\x0eSTEP_KIND_TOOL\x10\x02\x12\x13\n\x0fSTEP_KIND_MODEL\x10\x03\x12\x16\n\x12STEP_KIND_APPROVAL\x10\x04\x12\x16\n\x12STEP_KIND_QUESTION\x10\x05\x12\x13\n\x0fSTEP_KIND_CHILD\x10\x06\x12\x17\n\x13STEP_KIND_OPERATION\x10\x07\x12\x13\n\x0fSTEP_KIND_TIMER\x10\x08\x12\x16\n\x12STEP_KIND_MESSAGES\x10\t\x12\x1b\n\x17STEP_KIND_ARTIFACT_READ\x10\n\x12\x1b\n\x17STEP_KIND_ARTIFACT_SAVE\x10\x0b\x12\x15\n\x11STEP_KIND_VERSION\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15onbelay/v1/step.proto\x12\nonbelay.v1\x1a\x1b\x62uf/validate/validate.proto\"u\n\tStepError\x12\x16\n\x04type\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x19\n\x07message\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x1f\x12\x17\n\x06reason\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1c\n\tdata_json\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04*\xbe\x02\n\x08StepKind\x12\x19\n\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTEP_KIND_STEP\x10\x01\x12\x12\n\x0eSTEP_KIND_TOOL\x10\x02\x12\x13\n\x0fSTEP_KIND_MODEL\x10\x03\x12\x16\n\x12STEP_KIND_APPROVAL\x10\x04\x12\x16\n\x12STEP_KIND_QUESTION\x10\x05\x12\x13\n\x0fSTEP_KIND_CHILD\x10\x06\x12\x17\n\x13STEP_KIND_OPERATION\x10\x07\x12\x13\n\x0fSTEP_KIND_TIMER\x10\x08\x12\x16\n\x12STEP_KIND_MESSAGES\x10\t\x12\x1b\n\x17STEP_KIND_ARTIFACT_READ\x10\n\x12\x1b\n\x17STEP_KIND_ARTIFACT_SAVE\x10\x0b\x12\x15\n\x11STEP_KIND_VERSION\x10\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onbelay.v1.step_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STEPKIND']._serialized_start=117
-  _globals['_STEPKIND']._serialized_end=435
-  _globals['_STEPERROR']._serialized_start=37
-  _globals['_STEPERROR']._serialized_end=114
+  _globals['_STEPERROR'].fields_by_name['type']._loaded_options = None
+  _globals['_STEPERROR'].fields_by_name['type']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_STEPERROR'].fields_by_name['message']._loaded_options = None
+  _globals['_STEPERROR'].fields_by_name['message']._serialized_options = b'\272H\005r\003\030\240\037'
+  _globals['_STEPERROR'].fields_by_name['reason']._loaded_options = None
+  _globals['_STEPERROR'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_STEPERROR'].fields_by_name['data_json']._loaded_options = None
+  _globals['_STEPERROR'].fields_by_name['data_json']._serialized_options = b'\272H\006r\004(\200\200\004'
+  _globals['_STEPKIND']._serialized_start=186
+  _globals['_STEPKIND']._serialized_end=504
+  _globals['_STEPERROR']._serialized_start=66
+  _globals['_STEPERROR']._serialized_end=183
 # @@protoc_insertion_point(module_scope)

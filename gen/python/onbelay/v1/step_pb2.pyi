@@ -98,10 +98,12 @@ class StepError(_message.Message):
     message: _builtins.str
     """A sentence for people. At most 4,000 characters."""
     reason: _builtins.str
-    """A short code for programs, such as EXPIRED or DENIED. Empty when there is none."""
+    """A short code for programs, such as EXPIRED or DENIED. At most 64
+    characters, empty when there is none.
+    """
     data_json: _builtins.str
-    """What else the author's package needs to raise the same error again, as JSON text.
-    Empty when nothing.
+    """What else the author's package needs to raise the same error again, as JSON text of
+    at most 64 KB. Empty when nothing.
     """
     def __init__(
         self,
