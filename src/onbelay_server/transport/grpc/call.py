@@ -1,0 +1,19 @@
+"""What a handler may know of the call it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onbelay_server.domain.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, after its credential was accepted."""
+
+    caller: Principal
+    method: str
+    """Its path, as `/onbelay.v1.RunService/StartRun`."""
+    deadline_seconds: float | None
+    """What was left when it began: the client's deadline, for unary calls never more than the
+    server's own limit. None for a stream whose client gave none."""
