@@ -1,0 +1,131 @@
+"""The event codec over the generated RunEvent."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from onbelay.v1.event_pb2 import RunEvent
+from onbelay_server.adapters.codec.shape import Shape, UnknownNumber, microseconds
+from onbelay_server.domain.event import KINDS, EventPayload, UnknownPayload
+from onbelay_server.ports.event_codec import RecordedEvent
+
+_payload_fields = {
+    KINDS[field.message_type.name]: field
+    for field in RunEvent.DESCRIPTOR.oneofs_by_name["payload"].fields
+    if field.message_type is not None
+}
+_number_of_type = {kind: field.number for kind, field in _payload_fields.items()}
+_number_of_name = {field.name: field.number for field in _payload_fields.values()}
+_shape_of_name = {
+    field.name: Shape(kind, field.message_type)
+    for kind, field in _payload_fields.items()
+    if field.message_type is not None
+}
+_encoder_of_type = {
+    kind: (field.name, _shape_of_name[field.name].to_message)
+    for kind, field in _payload_fields.items()
+}
+_first_payload_number = min(_number_of_type.values())
+
+# Tags of the envelope's fields that only the commit knows.
+_TAG_SEQUENCE = b"\x10"
+_TAG_TIME = b"\x1a"
+_TAG_EPOCH = b"\x20"
+_TAG_SECONDS = b"\x08"
+_TAG_NANOS = b"\x10"
+_MAX_UINT32 = 2**32 - 1
+
+
+def encode_varint(value: int) -> bytes:
+    """A number from 0 as protobuf writes it: seven bits a byte, low ones first."""
+    if value < 0x80:
+        return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _encode_tail(time_us: int, epoch: int) -> bytes:
+    """Time and epoch as fields of the envelope."""
+    if time_us < 0 or not 0 <= epoch <= _MAX_UINT32:
+        raise ValueError("time or epoch is out of range")
+    seconds, rest_us = divmod(time_us, 1_000_000)
+    time = b""
+    if seconds:
+        time += _TAG_SECONDS + encode_varint(seconds)
+    if rest_us:
+        time += _TAG_NANOS + encode_varint(rest_us * 1_000)
+    tail = _TAG_TIME + encode_varint(len(time)) + time
+    return tail + _TAG_EPOCH + encode_varint(epoch) if epoch else tail
+
+
+class ProtoEventCodec:
+    """Encodes events as the contract's RunEvent. Pure and thread-safe.
+
+    Stamping appends to what was encoded before, which protobuf allows in any order: no stored event
+    is ever parsed to be sent.
+    """
+
+    def __init__(self) -> None:
+        # One batch is stamped with one time and epoch: the last tail is worth keeping. It is
+        # replaced as a whole, so threads that race see one or the other.
+        self._tail: tuple[int, int, bytes] = (0, 0, _encode_tail(0, 0))
+
+    def encode(self, run_id: str, step_id: str, payload: EventPayload) -> bytes:
+        """Raises ValueError where a value does not fit: text that is no Unicode (a lone surrogate),
+        a number out of its range."""
+        name, to_message = _encoder_of_type[type(payload)]
+        event = RunEvent(run_id=run_id, step_id=step_id, **{name: to_message(payload)})  # type: ignore[arg-type]
+        return event.SerializeToString()
+
+    def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
+        """Raises ValueError for a sequence, time or epoch out of its range."""
+        if not 1 <= sequence <= _MAX_UINT32:
+            raise ValueError("sequence is out of range")
+        kept_time_us, kept_epoch, tail = self._tail
+        if kept_time_us != time_us or kept_epoch != epoch:
+            tail = _encode_tail(time_us, epoch)
+            self._tail = (time_us, epoch, tail)
+        return body + _TAG_SEQUENCE + encode_varint(sequence) + tail
+
+    def decode(self, body: bytes) -> RecordedEvent:
+        """Raises ValueError when the bytes are no event."""
+        try:
+            event = RunEvent.FromString(body)
+        except DecodeError as error:
+            raise ValueError("the bytes are no event") from error
+        return RecordedEvent(
+            run_id=event.run_id,
+            sequence=event.sequence,
+            time_us=microseconds(event.time),
+            epoch=event.epoch,
+            step_id=event.step_id,
+            payload=_payload(event),
+        )
+
+    def kind(self, payload: EventPayload) -> int:
+        return _number_of_type[type(payload)]
+
+
+def _payload(event: RunEvent) -> EventPayload | UnknownPayload:
+    name = event.WhichOneof("payload")
+    if name is None:
+        return UnknownPayload(_unknown_number(event))
+    try:
+        payload: EventPayload = _shape_of_name[name].from_message(getattr(event, name))
+    except UnknownNumber:
+        # A later version wrote a value this one has no name for: no part of it can be trusted.
+        return UnknownPayload(_number_of_name[name])
+    return payload
+
+
+def _unknown_number(event: RunEvent) -> int:
+    unknown = UnknownFieldSet(event)  # type: ignore[no-untyped-call,unused-ignore]
+    numbers = [unknown[index].field_number for index in range(len(unknown))]
+    return max((number for number in numbers if number >= _first_payload_number), default=0)
