@@ -50,12 +50,15 @@ class Intents:
         revision: AgentRevision,
         broker: Broker,
         files: Mapping[str, Artifact],
+        kept: Mapping[str, int],
     ) -> None:
-        """`files`: what the run may read, by the name it knows it by; looked at when asked."""
+        """`files`: what the run may read, by the name it knows it by. `kept`: the size of every
+        blob it has put, by SHA-256. Both are looked at when a call is written."""
         self._run = run
         self._revision = revision
         self._broker = broker
         self._files = files
+        self._kept = kept
 
     def begin(self, batch: Batch, intent: Intent, stage: int, entropy: bytes, now_us: int) -> None:
         """Record that a call was asked, and what follows from it at once."""
@@ -248,6 +251,10 @@ class Intents:
         self, batch: Batch, step_id: str, request: dict[str, Any], entropy: bytes, now_us: int
     ) -> None:
         run = self._run
+        if request["sha256"] not in self._kept:
+            error = StepError(type="StepFailed", message="the file's bytes were not handed over")
+            self._finish(batch, step_id, StepFinished(error=error))
+            return
         artifact = Artifact(
             id=make_id("art", now_us, entropy),
             tenant=run.tenant,
@@ -256,7 +263,7 @@ class Intents:
             step_id=step_id,
             name=request["name"],
             media_type=request["media_type"],
-            size_bytes=int(request["size_bytes"]),
+            size_bytes=self._kept[request["sha256"]],
             sha256=request["sha256"],
             create_us=now_us,
         )

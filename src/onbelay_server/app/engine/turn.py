@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onbelay_agent.protocol import Begin, Cancel, Emit, Emitted, Ended, Finish, Parked, ToHost
@@ -42,6 +42,8 @@ class ToolEnd:
 
     step_id: str
     finished: ToolCallFinished
+    content_sha256: str = ""
+    """Where the result is kept when it is too large for the log."""
 
 
 Item = ToHost | ToolEnd
@@ -71,12 +73,15 @@ class Turn:
         intents: Intents,
         journal: Journal,
         codec: EventCodec,
+        kept: Mapping[str, int],
     ) -> None:
+        """`kept`: the size of every blob the run has put, by its SHA-256."""
         self._items = items
         self._run = run
         self._intents = intents
         self._journal = journal
         self._codec = codec
+        self._kept = kept
         self._entropy: dict[str, bytes] = {}
 
     @property
@@ -105,8 +110,7 @@ class Turn:
                 case Cancel():
                     self._cancel(batch, item, rows, now_us)
                 case ToolEnd():
-                    if self._journal.is_open(item.step_id):
-                        batch.events.append(NewEvent(run.id, item.finished, item.step_id))
+                    self._tool_end(batch, item, now_us)
                 case Parked():
                     run = self._park(batch, item, run, rows, now_us)
                 case Ended():
@@ -174,6 +178,15 @@ class Turn:
             finished = replace(finished, result_json=end.ok_json)
         batch.events.append(NewEvent(self._run.id, finished, end.step_id))
 
+    def _tool_end(self, batch: Batch, end: ToolEnd, now_us: int) -> None:
+        if not self._journal.is_open(end.step_id):
+            return
+        finished = end.finished
+        if end.content_sha256:
+            artifact_id = self._keep(batch, end.step_id, end.content_sha256, now_us)
+            finished = replace(finished, result_artifact_id=artifact_id)
+        batch.events.append(NewEvent(self._run.id, finished, end.step_id))
+
     def _keep(self, batch: Batch, place: str, sha256: str, now_us: int) -> str:
         """A nameless artifact that keeps a value too large for the log."""
         artifact = Artifact(
@@ -184,7 +197,7 @@ class Turn:
             step_id=place,
             name="",
             media_type="application/json",
-            size_bytes=0,
+            size_bytes=self._kept[sha256],
             sha256=sha256,
             create_us=now_us,
         )

@@ -1,0 +1,123 @@
+"""Everything that must be known of a run before its agent can be run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from onbelay_agent.protocol import InputArtifact, Start
+from onbelay_server.app.engine.journal import Journal
+from onbelay_server.domain.agent import AgentRevision
+from onbelay_server.domain.artifact import Artifact
+from onbelay_server.domain.run import Run
+from onbelay_server.ports.blobs import Blobs
+from onbelay_server.ports.event_codec import EventCodec
+from onbelay_server.ports.store import Place, Store
+
+_PAGE_EVENTS = 2_000
+_PAGE_BYTES = 4 * 2**20
+_PAGE_ARTIFACTS = 500
+
+
+@dataclass(slots=True)
+class CaseFile:
+    """A claimed run with its agent, its files and its journal."""
+
+    run: Run
+    revision: AgentRevision
+    journal: Journal
+    position: int
+    """The last sequence the journal has read."""
+    blobs: Blobs
+    files: dict[str, Artifact] = field(default_factory=dict)
+    """What the agent may read by name: its input, and what it saved."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """The size of every blob put by this copy, by its SHA-256."""
+    _readable: set[str] = field(default_factory=set)
+
+    @classmethod
+    async def load(cls, run: Run, store: Store, codec: EventCodec, blobs: Blobs) -> CaseFile:
+        """Read it all. Raises LookupError when the agent's revision is gone."""
+        revision = await store.revision(run.agent_id, run.agent_revision)
+        if revision is None:
+            raise LookupError("the agent's revision")
+        case = cls(run, revision, Journal({}), 0, blobs)
+        for name, artifact_id in run.input_artifacts.items():
+            artifact = await store.artifact(artifact_id)
+            if artifact is not None:
+                case.files[name] = artifact
+                case._readable.add(artifact.sha256)
+        await case._read_saved(store)
+        await case._read_log(store, codec)
+        return case
+
+    async def _read_saved(self, store: Store) -> None:
+        after: Place | None = None
+        while True:
+            page = await store.list_artifacts(self.run.id, after=after, limit=_PAGE_ARTIFACTS)
+            for artifact in page:
+                self.keep(artifact)
+            if len(page) < _PAGE_ARTIFACTS:
+                return
+            after = Place(page[-1].create_us, page[-1].id)
+
+    async def _read_log(self, store: Store, codec: EventCodec) -> None:
+        while True:
+            page = await store.events(
+                self.run.id, after=self.position, limit=_PAGE_EVENTS, max_bytes=_PAGE_BYTES
+            )
+            if not page:
+                return
+            for stored in page:
+                self.journal.read(codec.decode(stored.body))
+            self.position = page[-1].sequence
+
+    def keep(self, artifact: Artifact) -> None:
+        """The run saved a file, or a value too large for the log."""
+        self._readable.add(artifact.sha256)
+        if artifact.name:
+            self.files[artifact.name] = artifact
+        else:
+            self.journal.keep_content(artifact.id, artifact.sha256)
+
+    @property
+    def start(self) -> Start:
+        """What the copy is told first."""
+        inputs = (
+            InputArtifact(
+                name=name,
+                artifact_id=artifact_id,
+                media_type=self.files[name].media_type,
+                size_bytes=self.files[name].size_bytes,
+                sha256=self.files[name].sha256,
+            )
+            for name, artifact_id in self.run.input_artifacts.items()
+            if name in self.files
+        )
+        return Start(
+            run_id=self.run.id,
+            agent=self.run.agent_name,
+            attempt=self.run.attempt,
+            start_us=self.run.create_us,
+            input_json=self.run.input_json,
+            seed=hashlib.sha256(self.run.id.encode()).hexdigest(),
+            env=dict(self.revision.env),
+            labels=dict(self.run.labels),
+            session_id=self.run.session_id,
+            input_artifacts=tuple(inputs),
+            emitted=dict(self.journal.emitted),
+            journal=self.journal.records,
+        )
+
+    async def put_blob(self, content: bytes) -> str:
+        """Keep bytes for the run's agent, which may read them back."""
+        sha256 = await self.blobs.put(content)
+        self._readable.add(sha256)
+        self.kept[sha256] = len(content)
+        return sha256
+
+    async def get_blob(self, sha256: str) -> bytes:
+        """Bytes the run may read: its input, what it saved, its own large values."""
+        if sha256 not in self._readable:
+            raise LookupError(sha256)
+        return await self.blobs.get(sha256)

@@ -1,0 +1,170 @@
+"""Claims queued runs, fairly between tenants, and has each driven."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from onbelay_server.app.engine.casefile import CaseFile
+from onbelay_server.app.engine.executor import Executor
+from onbelay_server.app.engine.parts import Parts
+from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
+from onbelay_server.domain.error import NotFound, Refusal, Unavailable
+from onbelay_server.domain.lifecycle import claimed, ended, fence, worker_lost
+from onbelay_server.domain.run import Run, RunError
+from onbelay_server.domain.state import FailureReason, RunState
+from onbelay_server.domain.stopping import wound_down
+from onbelay_server.domain.transition import Trigger
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Keeps this process's slots full."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._driving: dict[str, asyncio.Task[None]] = {}
+        self._executors: dict[str, Executor] = {}
+        self._ready = asyncio.Event()
+        self._is_open = True
+
+    # ---- what others see and say -------------------------------------------------------------
+
+    def executor(self, run_id: str) -> Executor | None:
+        """Who drives the run here, if anybody does."""
+        return self._executors.get(run_id)
+
+    @property
+    def executors(self) -> list[Executor]:
+        return list(self._executors.values())
+
+    def wake(self) -> None:
+        """A run may be claimable."""
+        self._ready.set()
+
+    async def drain(self) -> None:
+        """Claim nothing more and give back what is driven. Returns when nothing is."""
+        self._is_open = False
+        for executor in self.executors:
+            executor.give_back()
+        while self._driving:
+            await asyncio.wait(list(self._driving.values()))
+
+    async def close(self) -> None:
+        """Cancel what is still driven; its leases run out."""
+        self._is_open = False
+        tasks = list(self._driving.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- claiming ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Claim for as long as the process lives."""
+        while True:
+            try:
+                pause = await self._fill()
+            except Unavailable:
+                pause = self._parts.pace.poll_seconds
+            await _first_of(self._ready, pause)
+
+    async def _fill(self) -> float:
+        """Claim what fits; seconds until something may be claimable without a hint."""
+        self._ready.clear()
+        free = self._parts.pace.slots - len(self._driving)
+        if not self._is_open or free <= 0:
+            return self._parts.pace.poll_seconds
+        now_us = self._parts.clock.now_us()
+        runs = await self._parts.store.claimable(now_us, limit=free)
+        claims = await asyncio.gather(*(self._claim(run.id) for run in runs))
+        for run in claims:
+            if run is not None:
+                self._drive(run)
+        if len(runs) == free:
+            return self._parts.pace.poll_seconds
+        next_us = await self._parts.store.next_ready_us()
+        if next_us is None:
+            return self._parts.pace.poll_seconds
+        wait = (next_us - self._parts.clock.now_us()) / 1e6
+        return min(max(wait, 0.005), self._parts.pace.poll_seconds)
+
+    async def _claim(self, run_id: str) -> Run | None:
+        lease_us = int(self._parts.pace.lease_seconds * 1_000_000)
+
+        def claim(rows: Rows, now_us: int) -> Change[Run]:
+            run = rows.run(run_id)
+            if run is None:
+                raise NotFound("the run is gone")
+            after, event = claimed(run, self._parts.owner, now_us + lease_us, now_us)
+            return Change(result=after, put=[after], events=[event])
+
+        try:
+            committed = await self._parts.store.write(Reads(runs=[run_id]), claim)
+        except (Refusal, NotFound):
+            return None
+        return committed.runs[run_id].run
+
+    def _drive(self, run: Run) -> None:
+        task = asyncio.create_task(self._drive_guarded(run), name=f"run {run.id}")
+        self._driving[run.id] = task
+
+        def done(task: asyncio.Task[None]) -> None:
+            if self._driving.get(run.id) is task:
+                del self._driving[run.id]
+            self._ready.set()
+
+        task.add_done_callback(done)
+
+    async def _drive_guarded(self, run: Run) -> None:
+        """Drive a run; whatever breaks, it does not stay RUNNING without a driver."""
+        parts = self._parts
+        executor: Executor | None = None
+        try:
+            case = await CaseFile.load(run, parts.store, parts.codec, parts.blobs)
+            executor = Executor(parts, case)
+            self._executors[run.id] = executor
+            executor.hint(case.position)
+            if not self._is_open:
+                executor.give_back()
+            await executor.drive()
+        except Refusal:
+            log.info("run taken over", extra={"action": "run_lost", "run_id": run.id})
+        except LookupError:
+            what = str(missing)
+            await self._let_go(run, lambda r, at: _unrunnable(r, at, what))
+        except Exception:
+            log.exception("executor broke", extra={"action": "executor_broke", "run_id": run.id})
+            await self._let_go(run, lambda r, at: worker_lost(r, at, "the service broke"))
+        finally:
+            if self._executors.get(run.id) is executor:
+                self._executors.pop(run.id, None)
+
+    async def _let_go(
+        self, run: Run, decide: Callable[[Run, int], tuple[Run, list[NewEvent]]]
+    ) -> None:
+        def unit(rows: Rows, now_us: int) -> Change[None]:
+            mine = fence(rows.run(run.id), self._parts.owner, run.epoch)
+            is_stopping = mine.state is RunState.STOPPING
+            after, events = wound_down(mine, now_us) if is_stopping else decide(mine, now_us)
+            return Change(result=None, put=[after], events=events)
+
+        try:
+            await self._parts.store.write(Reads(runs=[run.id]), unit)
+        except (Refusal, Unavailable):
+            log.info("left to the rescuer", extra={"action": "run_left", "run_id": run.id})
+
+
+def _unrunnable(run: Run, now_us: int, missing: str) -> tuple[Run, list[NewEvent]]:
+    error = RunError(reason=FailureReason.AGENT_NOT_FOUND, message=f"missing: {missing}")
+    return ended(run, Trigger.RAISE, RunState.FAILED, now_us, error=error)
+
+
+async def _first_of(event: asyncio.Event, timeout_seconds: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,84 @@
+"""The engine: everything that moves runs on in this process, started and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from onbelay_server.app.engine.dispatcher import Dispatcher
+from onbelay_server.app.engine.leases import Leases
+from onbelay_server.app.engine.parts import Parts
+from onbelay_server.app.engine.rescuer import Rescuer
+from onbelay_server.app.engine.sweeper import Sweeper
+from onbelay_server.app.engine.timekeeper import Timekeeper
+from onbelay_server.ports.store import Appended
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Starts the parts, passes hints on, and lets go of everything in a drain."""
+
+    def __init__(self, parts: Parts, sweeper: Sweeper) -> None:
+        self._parts = parts
+        self._dispatcher = Dispatcher(parts)
+        self._timekeeper = Timekeeper(parts)
+        self._rescuer = Rescuer(parts, self._dispatcher)
+        self._leases = Leases(parts, self._dispatcher)
+        self._sweeper = sweeper
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin. Orphans of an earlier process are taken care of while others are served."""
+        self._parts.wakeup.listen(self._hear)
+        loops: dict[str, Coroutine[Any, Any, None]] = {
+            "rescuer": self._rescuer.run(),
+            "dispatcher": self._dispatcher.run(),
+            "timekeeper": self._timekeeper.run(),
+            "leases": self._leases.run(),
+            "sweeper": self._sweeper.run(),
+        }
+        for name, loop in loops.items():
+            task = asyncio.create_task(loop, name=name)
+            task.add_done_callback(_report)
+            self._tasks.append(task)
+
+    def committed(self, appended: Sequence[Appended]) -> None:
+        """Something was committed by this process: executors look for what others wrote."""
+        for one in appended:
+            executor = self._dispatcher.executor(one.run.id)
+            if executor is not None:
+                executor.hint(one.run.last_sequence)
+
+    def _hear(self, topics: frozenset[str]) -> None:
+        if "ready" in topics:
+            self._dispatcher.wake()
+        if "due" in topics:
+            self._timekeeper.wake()
+
+    async def drain(self) -> None:
+        """Give every run back. Calls that may not be repeated get the grace to end."""
+        try:
+            async with asyncio.timeout(self._parts.pace.drain_seconds):
+                await self._dispatcher.drain()
+        except TimeoutError:
+            log.warning("drain ran out of time", extra={"action": "drain_timeout"})
+
+    async def close(self) -> None:
+        """End everything. What was not given back is left to its lease's end."""
+        await self._dispatcher.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for harness in self._parts.harnesses.values():
+            await harness.close()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A loop of the engine must not end by itself: say so loudly when one does."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical(
+            "%s ended", task.get_name(), exc_info=task.exception(), extra={"action": "loop_ended"}
+        )

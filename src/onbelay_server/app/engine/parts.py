@@ -1,0 +1,45 @@
+"""What the engine's parts share: the ports they use and the settings they keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onbelay_server.app.governance.broker import Broker
+from onbelay_server.domain.agent import HarnessKind
+from onbelay_server.ports.blobs import Blobs
+from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.event_codec import EventCodec
+from onbelay_server.ports.harness import Harness
+from onbelay_server.ports.store import Store
+from onbelay_server.ports.wakeup import Wakeup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast and how much the engine works."""
+
+    slots: int = 64
+    """Runs at once in this process."""
+    lease_seconds: float = 30.0
+    poll_seconds: float = 2.0
+    """How long a lost hint can delay anything."""
+    recovery_at_once: int = 16
+    """Orphans requeued at the same time."""
+    drain_seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The engine's ports."""
+
+    owner: str
+    """This process, by a name that is random at every start."""
+    store: Store
+    codec: EventCodec
+    clock: Clock
+    wakeup: Wakeup
+    blobs: Blobs
+    broker: Broker
+    harnesses: Mapping[HarnessKind, Harness]
+    pace: Pace

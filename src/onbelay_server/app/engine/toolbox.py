@@ -1,0 +1,77 @@
+"""The tool calls of one run that are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from onbelay_agent.protocol import MAX_INLINE_BYTES
+from onbelay_server.app.engine.turn import ToolEnd
+from onbelay_server.app.governance.broker import Broker, Permit
+from onbelay_server.domain.event import StepError, ToolCallFinished
+from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.tools import ToolError
+
+log = logging.getLogger(__name__)
+
+
+class Toolbox:
+    """Sends permitted calls and says how they ended."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        clock: Clock,
+        keep: Callable[[bytes], Awaitable[str]],
+        hear: Callable[[Sequence[ToolEnd]], None],
+    ) -> None:
+        """`keep` stores a result too large for the log and gives its SHA-256."""
+        self._broker = broker
+        self._clock = clock
+        self._keep = keep
+        self._hear = hear
+        self._calls: dict[asyncio.Task[None], Permit] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is in flight."""
+        return bool(self._calls)
+
+    def holds_unrepeatable(self) -> bool:
+        """Whether a call is in flight that may not be sent a second time."""
+        return any(not permit.may_repeat for permit in self._calls.values())
+
+    def send(self, step_id: str, permit: Permit) -> None:
+        """Start a call whose intent is recorded."""
+        task = asyncio.create_task(self._call(step_id, permit), name=f"tool {step_id}")
+        self._calls[task] = permit
+        task.add_done_callback(lambda done: self._calls.pop(done, None))
+
+    async def cancel(self) -> None:
+        """Cancel what is in flight; its outcome is then unknown and nothing is said of it."""
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _call(self, step_id: str, permit: Permit) -> None:
+        begun = self._clock.monotonic()
+        result_json, content_sha256, error = None, "", None
+        try:
+            result_json = await self._broker.send(permit)
+            if len(result_json) > MAX_INLINE_BYTES:
+                content_sha256, result_json = await self._keep(result_json.encode()), None
+        except ToolError as failure:
+            error = StepError(type=failure.type, message=failure.message)
+        except Exception:
+            log.exception("a tool broke", extra={"action": "tool_broke", "tool": permit.tool})
+            error = StepError(type="ToolFailed", message=f"the tool {permit.tool!r} broke")
+        finished = ToolCallFinished(
+            call_id=step_id,
+            tool=permit.tool,
+            result_json=result_json,
+            error=error,
+            duration_us=int((self._clock.monotonic() - begun) * 1_000_000),
+        )
+        self._hear([ToolEnd(step_id=step_id, finished=finished, content_sha256=content_sha256)])
