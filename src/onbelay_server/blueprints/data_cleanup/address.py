@@ -13,7 +13,7 @@ _DIRECTIONS: Final = {
     "n": "n", "north": "n", "no": "n", "s": "s", "south": "s", "so": "s", "e": "e",
     "east": "e", "w": "w", "west": "w", "ne": "ne", "nw": "nw", "se": "se", "sw": "sw",
     "northeast": "ne", "northwest": "nw", "southeast": "se", "southwest": "sw",
-}
+}  # fmt: skip
 _TYPES: Final = {
     "street": "st", "st": "st", "str": "st", "avenue": "ave", "ave": "ave", "av": "ave",
     "aven": "ave", "avn": "ave", "boulevard": "blvd", "blvd": "blvd", "bl": "blvd",
@@ -24,16 +24,16 @@ _TYPES: Final = {
     "square": "sq", "sq": "sq", "plaza": "plz", "plz": "plz", "circle": "cir", "cir": "cir",
     "trail": "trl", "trl": "trl", "way": "way", "wy": "way", "expressway": "expy",
     "expy": "expy", "alley": "aly", "crescent": "cres",
-}
+}  # fmt: skip
 _UNIT_WORDS: Final = frozenset(
     {"suite", "ste", "apt", "apartment", "unit", "floor", "fl", "room", "rm", "building",
      "bldg", "lower", "upper", "level", "dept", "box", "rear", "basement"}
-)
+)  # fmt: skip
 _STREET_WORDS: Final = {
     "first": "1st", "second": "2nd", "third": "3rd", "fourth": "4th", "fifth": "5th",
     "sixth": "6th", "seventh": "7th", "eighth": "8th", "ninth": "9th", "tenth": "10th",
     "saint": "st", "mount": "mt", "doctor": "dr", "martin": "m", "luther": "l", "jr": "",
-}
+}  # fmt: skip
 _NUMBER = re.compile(
     r"^\s*(?P<low>\d{1,6})(?P<half>\s+1/2)?[a-d]?(?:\s*[-–—/&]\s*(?P<high>\d{1,6})[a-d]?)?"
     r"(?=[\s.,])"
@@ -107,11 +107,16 @@ def _street_parts(rest: str) -> tuple[str, str, str]:
     while words and words[0] in {",", ";", "#", "("}:
         words = words[1:]
     direction = ""
-    if len(words) > 1 and words[0] in _DIRECTIONS and words[1] not in {",", ";"}:
-        # "160 N N Lake" and "12 South St": a direction before a lone type is the street's name.
-        if not (words[1] in _TYPES and len(words) == 2):
-            direction = _DIRECTIONS[words[0]]
-            words = words[1:]
+    # "12 South St": a direction before a lone type is the street's name.
+    names_street = len(words) == 2 and words[1] in _TYPES
+    if (
+        len(words) > 1
+        and words[0] in _DIRECTIONS
+        and words[1] not in {",", ";"}
+        and not names_street
+    ):
+        direction = _DIRECTIONS[words[0]]
+        words = words[1:]
     street: list[str] = []
     street_type = ""
     for at, word in enumerate(words):

@@ -73,9 +73,7 @@ def agreed_value(cells: list[str], role: str = "") -> str:
         return "; ".join(sorted(set(filled)))
     meanings = Counter(_meaning(cell, role) for cell in filled)
     most = max(meanings.values())
-    spellings = Counter(
-        cell for cell in filled if meanings[_meaning(cell, role)] == most
-    )
+    spellings = Counter(cell for cell in filled if meanings[_meaning(cell, role)] == most)
     best = max(spellings, key=lambda s: (spellings[s], not s.isupper(), len(s), s))
     return _tidy(best, role)
 

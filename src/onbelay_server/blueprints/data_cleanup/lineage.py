@@ -73,7 +73,7 @@ def _draw_detail(axes: Axes, resolution: Resolution) -> None:
         for row in listed:
             place = f"  ·  {shortened(addresses[row], 26)}" if addresses else ""
             text = f"row {row + 1}  {shortened(names[row], 46) if names else ''}{place}"
-            axes.text(0.0, y, text, va="center", ha="left", fontsize=7.6, parse_math=False)
+            axes.text(0.0, y, text, va="center", ha="left", fontsize=7.6)
             axes.plot([0.66, 0.735], [y, middle], color=GREY, linewidth=0.9)
             y += 1
         axes.text(
@@ -82,7 +82,6 @@ def _draw_detail(axes: Axes, resolution: Resolution) -> None:
         )  # fmt: skip
         axes.text(
             0.745, middle + 0.42, shortened(title, 34), va="center", fontsize=7.6, color=INK,
-            parse_math=False,
         )  # fmt: skip
         if len(rows) > len(listed):
             axes.text(0.0, y, f"and {len(rows) - len(listed)} more", va="center", fontsize=7.6)

@@ -159,8 +159,8 @@ def learn(
         share = float(np.clip(found / all_pairs, 1e-9, 0.5))
         moved = abs(share - model.share_of_matches) / model.share_of_matches
         for field in sizes:
-            moved = max(moved, *(abs(x - y) for x, y in
-                                 zip(matches[field], model.among_matches[field], strict=True)))  # fmt: skip
+            before = np.array(model.among_matches[field])
+            moved = max(moved, float(np.abs(np.array(matches[field]) - before).max()))
         model = Model(matches, others, share, done)
         if moved < 1e-4:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 from rapidfuzz.distance import DamerauLevenshtein
 
@@ -104,7 +105,7 @@ class NameComparison:
         only_a = [word for word in dict.fromkeys(left) if word not in both]
         only_b = [word for word in dict.fromkeys(right) if word not in both]
         for one, other, whole_other in ((only_a, only_b, right), (only_b, only_a, left)):
-            joined = {x + y for x, y in zip(whole_other, whole_other[1:], strict=False)}
+            joined = {x + y for x, y in pairwise(whole_other)}
             for word in [w for w in one if w in joined]:
                 shared += self._weight(word)
                 rarest = min(rarest, places.get(word, 1))

@@ -21,9 +21,7 @@ def overview(table: Table, roles: Roles) -> dict[str, Any]:
     for at, name in enumerate(table.header):
         values = pl.Series(name, [row[at].strip() for row in table.rows], dtype=pl.String)
         filled = values.filter(values != "")
-        counts = filled.value_counts(name="count").sort(
-            ["count", name], descending=[True, False]
-        )
+        counts = filled.value_counts(name="count").sort(["count", name], descending=[True, False])
         columns.append(
             {
                 "name": name[:80],

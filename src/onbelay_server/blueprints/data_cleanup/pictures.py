@@ -11,15 +11,17 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from onbelay_server.blueprints.data_cleanup.resolution import Resolution
 
 INK, GREY, BLUE, ORANGE, GREEN, RED = (
     "#1d2733", "#c3ccd6", "#2f6db3", "#d9822b", "#3a8f5c", "#b8433f",
 )  # fmt: skip
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "data-cleanup",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in data is a dollar sign
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
@@ -59,17 +61,15 @@ def shortened(text: str, length: int) -> str:
 
 def _bar_labels(axes: Axes, labels: list[str]) -> None:
     axes.set_yticks(range(len(labels)))
-    for tick, label in zip(axes.set_yticklabels(labels), labels, strict=True):
-        tick.set_parse_math(False)  # a dollar sign in data is a dollar sign
-        tick.set_text(label)
+    axes.set_yticklabels(labels)
     axes.invert_yaxis()
 
 
 def profile_picture(profile: dict[str, Any]) -> str:
     """How full each column is; the columns used to tell entities apart stand out."""
-    columns = sorted(
-        profile["columns"], key=lambda c: (c["role"] == "", -c["filled"], c["name"])
-    )[:_MAX_COLUMNS_SHOWN]
+    columns = sorted(profile["columns"], key=lambda c: (c["role"] == "", -c["filled"], c["name"]))[
+        :_MAX_COLUMNS_SHOWN
+    ]
     with styled():
         figure = new_figure(8, 1.1 + 0.27 * len(columns))
         axes = figure.subplots()
@@ -110,7 +110,7 @@ def rules_picture(rules: dict[str, Any]) -> str:
             believed = f", {right:.1%} believed right" if right is not None and count else ""
             axes.text(count + most * 0.01, at, f"{count:,}{believed}", va="center", fontsize=9)
         _bar_labels(axes, [shortened(bar[0], 52) for bar in bars])
-        axes.set_xlim(0, most * 1.42)
+        axes.set_xlim(0, most * 1.8)
         axes.set_xlabel("pairs of rows")
         return as_svg(figure)
 
@@ -131,10 +131,13 @@ def certainty_picture(resolution: Resolution) -> str:
             label=["kept apart", "joined", "likely by the model, refused by a guard"],
         )  # fmt: skip
         axes.set_yscale("symlog", linthresh=10)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
         axes.set_xlabel("evidence for “same entity”, in bits (0 = even, 10 = a thousand to one)")
         axes.set_ylabel("pairs compared")
         axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
-        axes.legend(frameon=False, fontsize=9, loc="upper center")
+        axes.legend(
+            frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3
+        )
         return as_svg(figure)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onbelay_server.blueprints.data_cleanup.comparison import (
-    Contradiction,
     ContactLevel,
+    Contradiction,
     PlaceLevel,
 )
 from onbelay_server.blueprints.data_cleanup.names import NameLevel
@@ -55,11 +55,7 @@ def estimate(resolution: Resolution) -> Quality:
     identical = sum(len(rows) * (len(rows) - 1) // 2 for rows in resolution.profiles.rows)
     # Pairs joined only through others were not candidates: the least certain kind.
     through_others = max(joined - identical - float(weights[together].sum()), 0.0)
-    right = (
-        identical * _SUREST
-        + float((chance * weights)[together].sum())
-        + 0.5 * through_others
-    )
+    right = identical * _SUREST + float((chance * weights)[together].sum()) + 0.5 * through_others
     missed_plain = float((chance * weights)[~together & ~refused].sum())
     disputed = ~together & refused & (resolution.scores > 0)
     missed_disputed = float((chance * weights)[disputed].sum())
@@ -92,9 +88,7 @@ def _agreement(hit: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]) -> 
     return float(weights[hit].sum()) / total if len(weights) >= _MIN_CHECK_PAIRS else None
 
 
-def _precision_check(
-    resolution: Resolution, weights: npt.NDArray[np.float64]
-) -> float | None:
+def _precision_check(resolution: Resolution, weights: npt.NDArray[np.float64]) -> float | None:
     evidence = resolution.evidence
     phone = evidence.levels["phone"]
     known = phone >= 0

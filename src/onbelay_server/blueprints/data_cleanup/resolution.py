@@ -98,9 +98,7 @@ class Resolution:
     @property
     def together(self) -> npt.NDArray[np.bool_]:
         """Which candidate pairs ended in one entity."""
-        return np.asarray(
-            self.cluster[self.candidates.left] == self.cluster[self.candidates.right]
-        )
+        return np.asarray(self.cluster[self.candidates.left] == self.cluster[self.candidates.right])
 
     def entities(self) -> list[list[int]]:
         """The rows (0-based, ascending) of each entity, in order of their first row."""
@@ -173,9 +171,7 @@ def resolve(data: bytes, settings: Settings, progress: Progress = silent) -> Res
     )  # fmt: skip
 
 
-def _part(
-    progress: Progress, start: int, end: int, note: str
-) -> Callable[[int, int], None]:
+def _part(progress: Progress, start: int, end: int, note: str) -> Callable[[int, int], None]:
     def report(done: int, total: int) -> None:
         progress(start + (end - start) * done // max(total, 1), 100, f"{note} ({done:,}/{total:,})")
 

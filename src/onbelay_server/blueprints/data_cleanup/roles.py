@@ -78,8 +78,7 @@ def detect_roles(table: Table, given: Mapping[str, str] | None = None) -> Roles:
         if name and name not in table.header:
             raise CleanupError(f"The table has no column {name!r} to use as {role}.")
     samples = {
-        name: [row[at] for row in table.rows[:_SAMPLE_ROWS]]
-        for at, name in enumerate(table.header)
+        name: [row[at] for row in table.rows[:_SAMPLE_ROWS]] for at, name in enumerate(table.header)
     }
     found: dict[str, str] = {role: name for role, name in given.items() if name}
     taken = set(found.values())
@@ -137,16 +136,21 @@ def _fit(role: str, filled: list[str]) -> float:
         return 1.0 if distinct <= 0.2 or len(filled) < 20 else 0.0
     if role == "city":
         return sum(1 for cell in filled if not any(c.isdigit() for c in cell)) / len(filled)
-    fits = {
-        "email": lambda cell: bool(re.fullmatch(r"\s*[^@\s]+@[^@\s]+\.\w+\s*", cell)),
-        "phone": _is_phone,
-        "zip": lambda cell: len(cell.strip()) <= 10
-        and bool(zip_code(cell))
-        and any(c.isdigit() for c in cell),
-        "address": lambda cell: (a := parsed_address(cell)) is not None and a.is_complete
-        and any(c.isalpha() for c in cell),
-    }[role]  # fmt: skip
+    fits = {"email": _is_email, "phone": _is_phone, "zip": _is_zip, "address": _is_address}[role]
     return sum(1 for cell in filled if fits(cell)) / len(filled)
+
+
+def _is_email(cell: str) -> bool:
+    return re.fullmatch(r"\s*[^@\s]+@[^@\s]+\.\w+\s*", cell) is not None
+
+
+def _is_zip(cell: str) -> bool:
+    return len(cell.strip()) <= 10 and zip_code(cell) != "" and any(c.isdigit() for c in cell)
+
+
+def _is_address(cell: str) -> bool:
+    address = parsed_address(cell)
+    return address is not None and address.is_complete and any(c.isalpha() for c in cell)
 
 
 def _is_phone(cell: str) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from onbelay_server.blueprints.data_cleanup.comparison import (
-    Contradiction,
     ContactLevel,
+    Contradiction,
     PlaceLevel,
 )
 from onbelay_server.blueprints.data_cleanup.model import Evidence

@@ -7,7 +7,7 @@ import io
 import re
 import statistics
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 MAX_FILE_BYTES: Final = 200 * 1024 * 1024
 MAX_ROWS: Final = 500_000
@@ -141,7 +141,7 @@ def _parsed(text: str, notes: list[str]) -> list[list[str]]:
     return lines
 
 
-def _read(text: str, delimiter: str, quoting: int) -> list[list[str]]:
+def _read(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[list[str]]:
     lines: list[list[str]] = []
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=False

@@ -31,13 +31,13 @@ _ABBREVIATIONS: Final = {
     "intl": "international", "lrng": "learning", "mt": "mount", "natl": "national",
     "sch": "school", "soc": "society", "st": "saint", "svc": "service", "svcs": "services",
     "univ": "university",
-}
+}  # fmt: skip
 _LEGAL_AND_STOP: Final = frozenset(
     {"a", "an", "and", "at", "co", "corp", "corporation", "for", "in", "inc", "incorporated",
      "llc", "ltd", "of", "on", "the", "to", "plc", "gmbh", "de", "del", "la", "el"}
-)
+)  # fmt: skip
 _ROMAN: Final = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7",
-                 "viii": "8", "ix": "9"}
+                 "viii": "8", "ix": "9"}  # fmt: skip
 _ORDINAL_WORDS: Final = {
     "first": "1st", "second": "2nd", "third": "3rd", "fourth": "4th", "fifth": "5th",
     "sixth": "6th", "seventh": "7th", "eighth": "8th", "ninth": "9th", "tenth": "10th",

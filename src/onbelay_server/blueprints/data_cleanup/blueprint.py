@@ -1,0 +1,73 @@
+"""What the service tells about this blueprint without loading it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+BLUEPRINT: Final[dict[str, Any]] = {
+    "name": "data-cleanup",
+    "title": "Clean up a messy table",
+    "description": (
+        "Finds which rows of a CSV table are the same entity (a site, a company, a person), asks a "
+        "person to approve the rules with the evidence for each, applies them, and leaves the "
+        "cleaned table, the entity of every row, a report and the lineage."
+    ),
+    "harness": "subprocess",
+    "target": "onbelay_server.blueprints.data_cleanup:data_cleanup",
+    "extra": "cleanup",
+    "input_artifacts": [
+        {"name": "input.csv", "media_type": "text/csv", "required": True},
+    ],
+    "output_artifacts": [
+        {"name": "cleaned.csv", "media_type": "text/csv"},
+        {"name": "entities.csv", "media_type": "text/csv"},
+        {"name": "report.html", "media_type": "text/html"},
+        {"name": "lineage.json", "media_type": "application/json"},
+        {"name": "lineage.svg", "media_type": "image/svg+xml"},
+    ],
+    "input_schema": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "table": {
+                "type": "string",
+                "default": "input.csv",
+                "description": "Name of the input artifact that holds the CSV table.",
+            },
+            "columns": {
+                "type": ["object", "null"],
+                "additionalProperties": {"type": "string"},
+                "propertyNames": {
+                    "enum": [
+                        "id", "name", "address", "zip", "city", "phone", "email", "source",
+                    ]
+                },
+                "default": None,
+                "description": "Role to column name, where detection should be overruled.",
+            },
+            "min_probability": {
+                "type": "number",
+                "minimum": 0.05,
+                "maximum": 0.999,
+                "default": 0.5,
+                "description": "From which probability a pair of rows is joined.",
+            },
+            "rules_off": {
+                "type": ["array", "null"],
+                "items": {
+                    "enum": [
+                        "same-place-same-name", "same-place-same-contact",
+                        "same-place-related-name", "near-place", "other-place-own-contact",
+                        "place-unknown",
+                    ]
+                },
+                "default": None,
+                "description": "Rules that are not to be applied.",
+            },
+        },
+    },
+    "example": {
+        "input": {},
+        "artifacts": {"input.csv": "examples/chicago-early-childhood.csv"},
+    },
+}  # fmt: skip
