@@ -26,7 +26,7 @@ for folder in "${folders[@]}"; do
     exit 1
   fi
 done
-echo "verify: ${folders[*]} are what proto/ generates"
+echo "verify: ${folders[*]}: just what proto/ generates"
 
 # The last release counts. Before the first, the place where this line of work left main, and on
 # main itself the commit before: comparing main with main would find nothing.
