@@ -113,16 +113,17 @@ const (
 	// FAILED_PRECONDITION: runs of the agent have not ended. Metadata: active_runs.
 	ErrorReason_ERROR_REASON_AGENT_IN_USE ErrorReason = 67
 	// FAILED_PRECONDITION: the body_sha256 is not that of what is to be approved.
+	// Metadata: body_sha256, the right one.
 	ErrorReason_ERROR_REASON_HASH_MISMATCH ErrorReason = 70
-	// FAILED_PRECONDITION: the approval has expired. Metadata: expire_time.
+	// FAILED_PRECONDITION: the approval has expired.
 	ErrorReason_ERROR_REASON_APPROVAL_EXPIRED ErrorReason = 71
 	// FAILED_PRECONDITION: it was decided otherwise before. Metadata: decision,
-	// decided_by, decide_time.
+	// decided_by, decide_time_us (microseconds since the Unix epoch).
 	ErrorReason_ERROR_REASON_ALREADY_DECIDED ErrorReason = 72
-	// FAILED_PRECONDITION: the approval was voided or superseded. Metadata: state,
-	// superseded_by.
-	ErrorReason_ERROR_REASON_APPROVAL_VOIDED ErrorReason = 73
-	// FAILED_PRECONDITION: the approval has taken effect. Metadata: effective_at.
+	// FAILED_PRECONDITION: the approval is no longer open though nobody decided it: it was
+	// voided or superseded. Metadata: state.
+	ErrorReason_ERROR_REASON_APPROVAL_NOT_PENDING ErrorReason = 73
+	// FAILED_PRECONDITION: the approval has taken effect.
 	ErrorReason_ERROR_REASON_UNDO_TOO_LATE ErrorReason = 74
 	// FAILED_PRECONDITION: this kind of approval takes other decisions. Metadata: kind.
 	ErrorReason_ERROR_REASON_DECISION_NOT_ALLOWED ErrorReason = 75
@@ -212,7 +213,7 @@ var (
 		70:  "ERROR_REASON_HASH_MISMATCH",
 		71:  "ERROR_REASON_APPROVAL_EXPIRED",
 		72:  "ERROR_REASON_ALREADY_DECIDED",
-		73:  "ERROR_REASON_APPROVAL_VOIDED",
+		73:  "ERROR_REASON_APPROVAL_NOT_PENDING",
 		74:  "ERROR_REASON_UNDO_TOO_LATE",
 		75:  "ERROR_REASON_DECISION_NOT_ALLOWED",
 		76:  "ERROR_REASON_SCOPE_TOO_WIDE",
@@ -272,7 +273,7 @@ var (
 		"ERROR_REASON_HASH_MISMATCH":           70,
 		"ERROR_REASON_APPROVAL_EXPIRED":        71,
 		"ERROR_REASON_ALREADY_DECIDED":         72,
-		"ERROR_REASON_APPROVAL_VOIDED":         73,
+		"ERROR_REASON_APPROVAL_NOT_PENDING":    73,
 		"ERROR_REASON_UNDO_TOO_LATE":           74,
 		"ERROR_REASON_DECISION_NOT_ALLOWED":    75,
 		"ERROR_REASON_SCOPE_TOO_WIDE":          76,
@@ -328,7 +329,7 @@ var File_onbelay_v1_error_reason_proto protoreflect.FileDescriptor
 const file_onbelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
 	"\x1donbelay/v1/error_reason.proto\x12\n" +
-	"onbelay.v1*\xc3\x0f\n" +
+	"onbelay.v1*\xc8\x0f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fERROR_REASON_CREDENTIAL_MISSING\x10\x01\x12#\n" +
@@ -367,8 +368,8 @@ const file_onbelay_v1_error_reason_proto_rawDesc = "" +
 	"\x19ERROR_REASON_AGENT_IN_USE\x10C\x12\x1e\n" +
 	"\x1aERROR_REASON_HASH_MISMATCH\x10F\x12!\n" +
 	"\x1dERROR_REASON_APPROVAL_EXPIRED\x10G\x12 \n" +
-	"\x1cERROR_REASON_ALREADY_DECIDED\x10H\x12 \n" +
-	"\x1cERROR_REASON_APPROVAL_VOIDED\x10I\x12\x1e\n" +
+	"\x1cERROR_REASON_ALREADY_DECIDED\x10H\x12%\n" +
+	"!ERROR_REASON_APPROVAL_NOT_PENDING\x10I\x12\x1e\n" +
 	"\x1aERROR_REASON_UNDO_TOO_LATE\x10J\x12%\n" +
 	"!ERROR_REASON_DECISION_NOT_ALLOWED\x10K\x12\x1f\n" +
 	"\x1bERROR_REASON_SCOPE_TOO_WIDE\x10L\x12 \n" +

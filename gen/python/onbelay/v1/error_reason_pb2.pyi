@@ -113,19 +113,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_AGENT_IN_USE: _ErrorReason.ValueType  # 67
     """FAILED_PRECONDITION: runs of the agent have not ended. Metadata: active_runs."""
     ERROR_REASON_HASH_MISMATCH: _ErrorReason.ValueType  # 70
-    """FAILED_PRECONDITION: the body_sha256 is not that of what is to be approved."""
+    """FAILED_PRECONDITION: the body_sha256 is not that of what is to be approved.
+    Metadata: body_sha256, the right one.
+    """
     ERROR_REASON_APPROVAL_EXPIRED: _ErrorReason.ValueType  # 71
-    """FAILED_PRECONDITION: the approval has expired. Metadata: expire_time."""
+    """FAILED_PRECONDITION: the approval has expired."""
     ERROR_REASON_ALREADY_DECIDED: _ErrorReason.ValueType  # 72
     """FAILED_PRECONDITION: it was decided otherwise before. Metadata: decision,
-    decided_by, decide_time.
+    decided_by, decide_time_us (microseconds since the Unix epoch).
     """
-    ERROR_REASON_APPROVAL_VOIDED: _ErrorReason.ValueType  # 73
-    """FAILED_PRECONDITION: the approval was voided or superseded. Metadata: state,
-    superseded_by.
+    ERROR_REASON_APPROVAL_NOT_PENDING: _ErrorReason.ValueType  # 73
+    """FAILED_PRECONDITION: the approval is no longer open though nobody decided it: it was
+    voided or superseded. Metadata: state.
     """
     ERROR_REASON_UNDO_TOO_LATE: _ErrorReason.ValueType  # 74
-    """FAILED_PRECONDITION: the approval has taken effect. Metadata: effective_at."""
+    """FAILED_PRECONDITION: the approval has taken effect."""
     ERROR_REASON_DECISION_NOT_ALLOWED: _ErrorReason.ValueType  # 75
     """FAILED_PRECONDITION: this kind of approval takes other decisions. Metadata: kind."""
     ERROR_REASON_SCOPE_TOO_WIDE: _ErrorReason.ValueType  # 76
@@ -284,19 +286,21 @@ ERROR_REASON_AGENT_READ_ONLY: ErrorReason.ValueType  # 66
 ERROR_REASON_AGENT_IN_USE: ErrorReason.ValueType  # 67
 """FAILED_PRECONDITION: runs of the agent have not ended. Metadata: active_runs."""
 ERROR_REASON_HASH_MISMATCH: ErrorReason.ValueType  # 70
-"""FAILED_PRECONDITION: the body_sha256 is not that of what is to be approved."""
+"""FAILED_PRECONDITION: the body_sha256 is not that of what is to be approved.
+Metadata: body_sha256, the right one.
+"""
 ERROR_REASON_APPROVAL_EXPIRED: ErrorReason.ValueType  # 71
-"""FAILED_PRECONDITION: the approval has expired. Metadata: expire_time."""
+"""FAILED_PRECONDITION: the approval has expired."""
 ERROR_REASON_ALREADY_DECIDED: ErrorReason.ValueType  # 72
 """FAILED_PRECONDITION: it was decided otherwise before. Metadata: decision,
-decided_by, decide_time.
+decided_by, decide_time_us (microseconds since the Unix epoch).
 """
-ERROR_REASON_APPROVAL_VOIDED: ErrorReason.ValueType  # 73
-"""FAILED_PRECONDITION: the approval was voided or superseded. Metadata: state,
-superseded_by.
+ERROR_REASON_APPROVAL_NOT_PENDING: ErrorReason.ValueType  # 73
+"""FAILED_PRECONDITION: the approval is no longer open though nobody decided it: it was
+voided or superseded. Metadata: state.
 """
 ERROR_REASON_UNDO_TOO_LATE: ErrorReason.ValueType  # 74
-"""FAILED_PRECONDITION: the approval has taken effect. Metadata: effective_at."""
+"""FAILED_PRECONDITION: the approval has taken effect."""
 ERROR_REASON_DECISION_NOT_ALLOWED: ErrorReason.ValueType  # 75
 """FAILED_PRECONDITION: this kind of approval takes other decisions. Metadata: kind."""
 ERROR_REASON_SCOPE_TOO_WIDE: ErrorReason.ValueType  # 76

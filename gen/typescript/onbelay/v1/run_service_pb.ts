@@ -222,7 +222,7 @@ export const RunService: GenService<{
    * Approves, rejects or answers. The decider is the caller; only a person's
    * credential with the scope `approvals:decide` may. An equal decision again is OK.
    * Fails with NOT_FOUND, SCOPE_MISSING, NOT_A_PERSON, NOT_AN_APPROVER, HASH_MISMATCH,
-   * APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_VOIDED, DECISION_NOT_ALLOWED,
+   * APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_NOT_PENDING, DECISION_NOT_ALLOWED,
    * SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, REQUEST_ID_REUSED,
    * REQUEST_IN_PROGRESS.
    *
