@@ -1,0 +1,7 @@
+"""Tools that are Python functions of the operator's."""
+
+from __future__ import annotations
+
+from onbelay_server.adapters.tools.registered import RegisteredTools, load_tools
+
+__all__ = ["RegisteredTools", "load_tools"]

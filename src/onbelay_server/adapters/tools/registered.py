@@ -1,0 +1,125 @@
+"""Calls registered functions on a loop of their own: none of them can hold up the server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import threading
+from collections.abc import Iterable, Sequence
+
+from onbelay_agent.errors import InvalidInput, ToolFailed
+from onbelay_agent.tool import ToolDefinition
+from onbelay_server.domain.state import Risk
+from onbelay_server.ports.tools import Tool, ToolError
+
+MAX_MESSAGE = 4000
+
+
+def load_tools(modules: Sequence[str]) -> list[ToolDefinition]:
+    """Every `@tool` of the modules named. Raises ValueError for a module that cannot be imported,
+    has no tool, or names a tool as another one does."""
+    found: dict[str, ToolDefinition] = {}
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:
+            # Whatever the operator's module raises, the operator reads it in one line.
+            raise ValueError(f"{name} cannot be imported: {type(error).__name__}") from error
+        tools = [one for one in vars(module).values() if isinstance(one, ToolDefinition)]
+        if not tools:
+            raise ValueError(f"{name} has no tools: decorate them with @tool")
+        for tool in tools:
+            if found.setdefault(tool.name, tool) is not tool:
+                raise ValueError(f"{name}: there is another tool named {tool.name}")
+    return list(found.values())
+
+
+class RegisteredTools:
+    """Implements Tools over `@tool` functions. Coroutines share one loop in a thread of its own,
+    plain functions run in its threads."""
+
+    def __init__(self, definitions: Iterable[ToolDefinition] = ()) -> None:
+        self._definitions: dict[str, ToolDefinition] = {}
+        for definition in definitions:
+            if self._definitions.setdefault(definition.name, definition) is not definition:
+                raise ValueError(f"two tools are named {definition.name}")
+        self._tools = {name: _tool(one) for name, one in sorted(self._definitions.items())}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def get(self, name: str) -> Tool | None:
+        """The tool of that name."""
+        return self._tools.get(name)
+
+    def list(self) -> Sequence[Tool]:
+        """Every tool, by name."""
+        return tuple(self._tools.values())
+
+    async def call(self, name: str, arguments_json: str, *, idempotency_key: str) -> str:
+        """Run it with exactly these argument bytes; its result as JSON. Raises ToolError.
+
+        Cancelling it cancels a coroutine; a plain function runs on in its thread."""
+        definition = self._definitions.get(name)
+        if definition is None:
+            raise ToolError("ToolDenied", f"this server has no tool {name!r}")
+        work = asyncio.run_coroutine_threadsafe(
+            _invoke(definition, arguments_json, idempotency_key), self._running_loop()
+        )
+        return await asyncio.wrap_future(work)
+
+    async def close(self) -> None:
+        """End the loop; calls that are still in flight are cancelled."""
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            await asyncio.to_thread(thread.join)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=_turn, args=(self._loop,), name="onbelay-tools", daemon=True
+            )
+            self._thread.start()
+        return self._loop
+
+
+async def _invoke(definition: ToolDefinition, arguments_json: str, idempotency_key: str) -> str:
+    try:
+        return await definition.invoke(arguments_json, idempotency_key)
+    except InvalidInput as error:
+        raise ToolError("ToolFailed", _cut(f"the arguments do not fit: {error}")) from error
+    except ToolFailed as error:
+        raise ToolError("ToolFailed", _cut(str(error))) from error
+    except Exception as error:
+        # The operator's own function: its words are for the agent and the run's readers.
+        raise ToolError("ToolFailed", _cut(f"{type(error).__name__}: {error}")) from error
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    pending = asyncio.all_tasks(loop)
+    for task in pending:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+    loop.close()
+
+
+def _tool(definition: ToolDefinition) -> Tool:
+    return Tool(
+        name=definition.name,
+        description=definition.description,
+        risk=Risk(definition.risk.upper()),
+        is_idempotent=definition.idempotent,
+        input_schema_json=json.dumps(
+            definition.input_schema, ensure_ascii=False, sort_keys=True, separators=(",", ":")
+        ),
+    )
+
+
+def _cut(message: str) -> str:
+    # Half a surrogate pair would not survive the log.
+    return message[:MAX_MESSAGE].encode("utf-8", "replace").decode()

@@ -1,0 +1,30 @@
+"""How a use case answers a repeated request as it answered the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onbelay_server.domain.change import Rows
+from onbelay_server.domain.request import Request, RequestKey
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A request that carries a request_id. A use case takes None for one that carries none."""
+
+    key: RequestKey
+    body_sha256: str
+    """Over the RFC 8785 form of the request without its request_id."""
+
+    def answered(self, rows: Rows) -> str | None:
+        """What the first request of this id made, or None when this is the first.
+
+        Raises RequestIdReused for another body. The unit must read `key`."""
+        earlier = rows.request(self.key)
+        return None if earlier is None else earlier.match(self.body_sha256)
+
+    def remembered(self, result_id: str, now_us: int) -> Request:
+        """The row that goes into the same unit as what the request made."""
+        return Request(
+            key=self.key, body_sha256=self.body_sha256, result_id=result_id, create_us=now_us
+        )
