@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from onbelay_server.domain.error import ResourceExhausted
+from onbelay_server.domain.error import DomainError, ResourceExhausted
 from onbelay_server.domain.principal import Principal
 from onbelay_server.ports.credentials import Credentials
 from onbelay_server.transport.grpc.authentication import Bearer, revoked
@@ -24,12 +24,14 @@ class OpenStream:
 
     bearer: Bearer
     task: asyncio.Task[object] = field(repr=False)
-    is_revoked: bool = False
+    refusal: DomainError | None = None
+    """Why it is being ended from outside."""
 
-    def revoke(self) -> None:
-        """Make the task end the stream as unauthenticated, also in the middle of a write."""
-        self.is_revoked = True
-        self.task.cancel()
+    def end(self, refusal: DomainError) -> None:
+        """Make the task end the stream with `refusal`, also in the middle of a write."""
+        if self.refusal is None:
+            self.refusal = refusal
+            self.task.cancel()
 
 
 class Admission:
@@ -91,11 +93,16 @@ class Admission:
             yield
 
     def recheck(self, credentials: Credentials) -> None:
-        """Revoke the open streams whose credential is gone or allows something else now."""
+        """End the open streams whose credential is gone or allows something else now."""
         for stream in tuple(self._open):
-            caller = credentials.principal(stream.bearer.token)
-            if caller != stream.bearer.caller and not stream.is_revoked:
-                stream.revoke()
+            credential = credentials.find(stream.bearer.token)
+            if credential != stream.bearer.credential:
+                stream.end(revoked())
+
+    def end_streams(self, refusal: DomainError) -> None:
+        """End every stream of a caller that is still open."""
+        for stream in tuple(self._open):
+            stream.end(refusal)
 
     async def idle(self) -> None:
         """Return once no call and no stream of a caller is left."""
@@ -131,12 +138,12 @@ class Admission:
 
 
 @contextmanager
-def ending_when_revoked(stream: OpenStream) -> Iterator[None]:
-    """Turn the cancellation that `revoke` caused into Unauthenticated; pass any other on."""
+def ending(stream: OpenStream) -> Iterator[None]:
+    """Turn the cancellation that `OpenStream.end` caused into its refusal; pass any other on."""
     try:
         yield
     except asyncio.CancelledError:
         # More than our own request to cancel means that the call itself is being torn down.
-        if not stream.is_revoked or stream.task.uncancel() > 0:
+        if stream.refusal is None or stream.task.uncancel() > 0:
             raise
-        raise revoked() from None
+        raise stream.refusal from None

@@ -9,7 +9,7 @@ from typing import Final
 
 from onbelay_server.domain.error import Unauthenticated
 from onbelay_server.domain.principal import Principal
-from onbelay_server.ports.credentials import Credentials
+from onbelay_server.ports.credentials import Credential, Credentials
 
 # One text for every kind of bad credential: a guess must not learn what was wrong with it.
 _TEXT: Final = "A valid credential is required: authorization: Bearer <key or token>."
@@ -18,10 +18,14 @@ _BEARER: Final = re.compile(r"[Bb]earer ([\x21-\x7e]{1,1024})")
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """An accepted caller and the token it came with, to look up again while a stream is open."""
+    """An accepted credential and the token it came as, to look up again while a stream is open."""
 
-    caller: Principal
+    credential: Credential
     token: str = field(repr=False)
+
+    @property
+    def caller(self) -> Principal:
+        return self.credential.principal
 
 
 def authenticate(
@@ -37,10 +41,10 @@ def authenticate(
     if match is None:
         raise Unauthenticated(_TEXT, reason="CREDENTIAL_MISSING")
     token = match.group(1)
-    caller = credentials.principal(token)
-    if caller is None:
+    credential = credentials.find(token)
+    if credential is None:
         raise revoked()
-    return Bearer(caller, token)
+    return Bearer(credential, token)
 
 
 def revoked() -> Unauthenticated:

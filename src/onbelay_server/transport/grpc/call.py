@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onbelay_server.domain.principal import Principal
+from onbelay_server.ports.credentials import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +18,5 @@ class Call:
     deadline_seconds: float | None
     """What was left when it began: the client's deadline, for unary calls never more than the
     server's own limit. None for a stream whose client gave none."""
+    credential: Credential | None = None
+    """How the caller proved who it is, for those who tell it about itself."""

@@ -20,7 +20,7 @@ from onbelay_server.domain.error import (
 )
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.credentials import Credentials
-from onbelay_server.transport.grpc.admission import Admission, ending_when_revoked
+from onbelay_server.transport.grpc.admission import Admission, ending
 from onbelay_server.transport.grpc.authentication import Bearer, authenticate
 from onbelay_server.transport.grpc.call import Call
 from onbelay_server.transport.grpc.call_log import CallLog
@@ -115,7 +115,7 @@ class Edge(grpc.GenericRpcHandler):
                 metadata={"method": path},
             )
         if self._draining.is_set():
-            raise Unavailable("the server is shutting down", reason="DRAINING")
+            raise draining_refusal()
         return method
 
     def _refusal(self, path: str, bearer: Bearer | None, problem: Exception) -> Handler:
@@ -151,7 +151,7 @@ class Edge(grpc.GenericRpcHandler):
         seconds = longest if remaining is None else min(remaining, longest)
         try:
             async with asyncio.timeout(longest) as limit:
-                reply = await method.unary(request, Call(bearer.caller, method.path, seconds))
+                reply = await method.unary(request, _call(method, bearer, seconds))
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -162,7 +162,7 @@ class Edge(grpc.GenericRpcHandler):
         async def answer(data: bytes, context: Context) -> None:
             log = CallLog(self._clock, method.path, bearer.caller)
             try:
-                with self.admission.stream(bearer) as stream, ending_when_revoked(stream):
+                with self.admission.stream(bearer) as stream, ending(stream):
                     await self._send(method, bearer, data, context, log)
             except asyncio.CancelledError:
                 log.finish("CANCELLED")
@@ -179,7 +179,7 @@ class Edge(grpc.GenericRpcHandler):
         assert method.stream is not None
         request = self._decoded(method, data, log)
         remaining: float | None = context.time_remaining()
-        replies = method.stream(request, Call(bearer.caller, method.path, remaining))
+        replies = method.stream(request, _call(method, bearer, remaining))
         async with aclosing(replies):
             async for reply in replies:
                 data = self._encoded(reply, log)
@@ -193,7 +193,7 @@ class Edge(grpc.GenericRpcHandler):
             log = CallLog(self._clock, native.path, bearer.caller if bearer else None)
             try:
                 if bearer is not None:
-                    with self.admission.stream(bearer) as stream, ending_when_revoked(stream):
+                    with self.admission.stream(bearer) as stream, ending(stream):
                         await native.answer(requests, context)
                 elif native.is_lasting:
                     with self.admission.nobody():
@@ -237,6 +237,15 @@ class Edge(grpc.GenericRpcHandler):
             await context.abort(wire.code, wire.text, ((STATUS_DETAILS_KEY, wire.details),))
         except _GONE:
             raise asyncio.CancelledError from None
+
+
+def draining_refusal() -> Unavailable:
+    """What callers of a server that goes down are told."""
+    return Unavailable("the server is shutting down", reason="DRAINING")
+
+
+def _call(method: Method, bearer: Bearer, deadline_seconds: float | None) -> Call:
+    return Call(bearer.caller, method.path, deadline_seconds, bearer.credential)
 
 
 def _too_large(what: str, size_bytes: int, limit_bytes: int) -> ResourceExhausted:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -61,6 +69,24 @@ def methods(service: ServiceDescriptor, *calls: object) -> Mapping[str, Method]:
     kind, and for a client stream, which the contract does not have.
     """
     return {found.path: found for found in (_method(rpc, calls) for rpc in service.methods)}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service of the contract and the objects that answer its RPCs."""
+
+    descriptor: ServiceDescriptor
+    calls: Sequence[object] = ()
+
+
+def unbuilt_methods(services: Iterable[Service]) -> list[str]:
+    """`Service/Method` of every RPC that answers RPC_NOT_BUILT."""
+    return [
+        f"{service.descriptor.name}/{path.rpartition('/')[2]}"
+        for service in services
+        for path, found in methods(service.descriptor, *service.calls).items()
+        if not found.is_built
+    ]
 
 
 def _method(rpc: Any, calls: tuple[object, ...]) -> Method:

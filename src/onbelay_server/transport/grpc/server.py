@@ -11,13 +11,12 @@ from typing import Final, Protocol
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
 
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.credentials import Credentials
-from onbelay_server.transport.grpc.edge import Edge, EdgeLimits
+from onbelay_server.transport.grpc.edge import Edge, EdgeLimits, draining_refusal
 from onbelay_server.transport.grpc.health import SERVICE_NAME, Health
-from onbelay_server.transport.grpc.methods import Method, methods
+from onbelay_server.transport.grpc.methods import Method, Service, methods
 from onbelay_server.transport.grpc.reflection import reflection_methods
 
 _RECHECK_SECONDS: Final = 10.0
@@ -65,14 +64,6 @@ class Tls:
 
     certificate: bytes
     private_key: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A service of the contract and the objects that answer its RPCs."""
-
-    descriptor: ServiceDescriptor
-    calls: Sequence[object] = ()
 
 
 class GrpcServer:
@@ -153,12 +144,23 @@ class GrpcServer:
         if server is None or recheck is None:
             return
         self._server = self._recheck = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_seconds):
-                await self._edge.admission.idle()
+        await self._idle_within(grace_seconds)
+        self._edge.admission.end_streams(draining_refusal())
+        await self._idle_within(_CUT_SECONDS)
         recheck.cancel()
         await asyncio.gather(recheck, return_exceptions=True)
-        await server.stop(_CUT_SECONDS)
+        await server.stop(0)
+        # gRPC has told the handlers that are left; what they clean up must happen before we go.
+        await self._idle_within(_CUT_SECONDS)
+
+    async def _idle_within(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.idle()
+
+    async def idle(self) -> None:
+        """Return once no call and no stream of a caller is left."""
+        await self._edge.admission.idle()
 
     async def _recheck_credentials(self) -> None:
         while True:

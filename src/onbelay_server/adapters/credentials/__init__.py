@@ -1,0 +1,1 @@
+"""Where credentials and the server's own secrets are kept."""

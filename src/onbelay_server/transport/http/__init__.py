@@ -1,0 +1,1 @@
+"""The HTTP port: health for container platforms; it forwards and decides nothing."""

@@ -1,0 +1,256 @@
+"""The edge as clients meet it: errors, limits, streams, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+
+from onbelay.v1 import run_request_pb2, watch_request_pb2
+from onbelay_server.domain.error import (
+    Changed,
+    DomainError,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    Lost,
+    Unavailable,
+)
+from onbelay_server.transport.grpc.edge import EdgeLimits
+from tests.grpc.edge_server import (
+    ACCESS,
+    AGENT,
+    RUN,
+    SECRET,
+    Edged,
+    bearer,
+    caller_of,
+    edged,
+    ended,
+)
+
+Code = grpc.StatusCode
+
+
+def get(run_id: str) -> run_request_pb2.GetRunRequest:
+    return run_request_pb2.GetRunRequest(run_id=run_id)
+
+
+def watch(run_id: str) -> watch_request_pb2.WatchRunRequest:
+    return watch_request_pb2.WatchRunRequest(run_id=run_id)
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edged]:
+    async with edged() as found:
+        yield found
+
+
+async def test_a_handler_knows_its_caller_method_and_deadline(edge: Edged) -> None:
+    await edge.call(RUN + "GetRun", get("run_1"), timeout=7)
+    (call,) = edge.runs.calls
+    assert (call.caller.tenant, call.caller.id, call.method) == (
+        "default",
+        "user:ada",
+        RUN + "GetRun",
+    )
+    assert call.deadline_seconds is not None
+    assert 5 < call.deadline_seconds < 8
+
+
+async def test_a_call_without_deadline_gets_the_servers(edge: Edged) -> None:
+    await edge.call(RUN + "GetRun", get("run_1"), timeout=None)
+    assert edge.runs.calls[0].deadline_seconds == 60
+
+
+async def test_a_domain_error_arrives_with_code_reason_metadata_and_fields(edge: Edged) -> None:
+    edge.runs.problem = InvalidArgument(
+        "two fields", FieldViolation("a", "is wrong"), FieldViolation("b.c", "too")
+    )
+    found = await edge.refused(RUN + "GetRun", get("raise"))
+    assert (found.code, found.reason, found.fields) == (
+        Code.INVALID_ARGUMENT,
+        "INVALID_FIELD",
+        ["a", "b.c"],
+    )
+    edge.runs.problem = FailedPrecondition(
+        "it is busy", reason="SESSION_BUSY", metadata={"active_run_id": "run_2"}
+    )
+    found = await edge.refused(RUN + "GetRun", get("raise"))
+    assert found.code is Code.FAILED_PRECONDITION
+    assert (found.text, found.reason) == ("it is busy", "SESSION_BUSY")
+    assert found.metadata == {"active_run_id": "run_2"}
+    assert found.retry_seconds is None
+    edge.runs.problem = Unavailable("the database is away", retry_after_seconds=2.5)
+    found = await edge.refused(RUN + "GetRun", get("raise"))
+    assert (found.code, found.retry_seconds) == (Code.UNAVAILABLE, 2.5)
+
+
+@pytest.mark.parametrize("problem", [Lost("lost"), Changed("changed")])
+async def test_a_stale_owner_is_asked_to_try_again(edge: Edged, problem: DomainError) -> None:
+    edge.runs.problem = problem
+    found = await edge.refused(RUN + "GetRun", get("raise"))
+    assert (found.code, found.reason) == (Code.UNAVAILABLE, "STALE_OWNER")
+    assert found.retry_seconds is not None
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [ValueError(SECRET), TimeoutError(SECRET), KeyError(SECRET), DomainError(SECRET)],
+    ids=lambda problem: type(problem).__name__,
+)
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+async def test_a_bug_tells_its_id_and_nothing_else(
+    edge: Edged, problem: Exception, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edge.runs.problem = problem
+    if method == "GetRun":
+        found = await edge.refused(RUN + method, get("raise"))
+    else:
+        found = await ended(edge.stream(RUN + method, watch("raise")))
+    assert (found.code, found.reason) == (Code.INTERNAL, "INTERNAL")
+    assert "c4nary" not in repr(found)
+    logged = capsys.readouterr().out
+    assert found.metadata["error_id"] in logged
+    assert "c4nary" in logged
+    assert "token" not in logged
+
+
+async def test_every_wrong_field_is_named(edge: Edged) -> None:
+    request = run_request_pb2.StartRunRequest(
+        agent="\x07", request_id="x" * 500, labels={"k": "v\x00"}
+    )
+    found = await edge.refused(RUN + "StartRun", request)
+    assert (found.code, found.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert {"agent", "request_id"} <= set(found.fields)
+    assert any(name.startswith("labels") for name in found.fields)
+    assert edge.runs.calls == []
+
+
+async def test_thousands_of_wrong_fields_still_make_a_small_answer(edge: Edged) -> None:
+    request = run_request_pb2.StartRunRequest(agent="a")
+    for number in range(2000):
+        request.labels["\x01" * 300 + str(number)] = "v"
+    found = await edge.refused(RUN + "StartRun", request)
+    assert (found.code, found.reason) == (Code.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert found.fields
+    assert len(found.text) <= 500
+
+
+async def test_unknown_fields_are_ignored(edge: Edged) -> None:
+    await edge.call(RUN + "GetRun", get("run_1").SerializeToString() + b"\xfa\x7f\x03abc")
+
+
+async def test_sizes_are_limited_both_ways(edge: Edged) -> None:
+    found = await edge.refused(RUN + "GetRun", b"\xfa\x7f" + b"\xa0\xb4\xc4\x02" + b"x" * 5_314_080)
+    assert (found.code, found.reason) == (Code.RESOURCE_EXHAUSTED, "PAYLOAD_TOO_LARGE")
+    found = await edge.refused(RUN + "GetRun", get("huge"))
+    assert (found.code, found.reason) == (Code.RESOURCE_EXHAUSTED, "PAYLOAD_TOO_LARGE")
+    far = await edge.refused(RUN + "GetRun", b"x" * 20_000_000)
+    assert far.code is Code.RESOURCE_EXHAUSTED
+    await edge.call(RUN + "GetRun", get("run_1"))
+
+
+async def test_the_servers_own_deadline_is_its_own_reason() -> None:
+    async with edged(EdgeLimits(unary_seconds=0.05)) as edge:
+        found = await edge.refused(RUN + "GetRun", get("wait"))
+        assert (found.code, found.reason) == (Code.DEADLINE_EXCEEDED, "SERVER_DEADLINE")
+        assert edge.runs.closed.is_set()
+
+
+async def test_the_clients_deadline_ends_the_handler(edge: Edged) -> None:
+    found = await edge.refused(RUN + "GetRun", get("wait"), timeout=0.05)
+    assert found.code is Code.DEADLINE_EXCEEDED
+    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+
+
+async def test_a_cancelled_unary_call_ends_its_handler(edge: Edged) -> None:
+    call = edge.channel.unary_unary(RUN + "GetRun")(
+        get("wait").SerializeToString(), metadata=bearer("ada")
+    )
+    waiting = asyncio.ensure_future(call)
+    await asyncio.wait_for(edge.runs.started.wait(), 5)
+    call.cancel()
+    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_stream_sends_messages_and_ready_bytes(edge: Edged) -> None:
+    replies = [
+        watch_request_pb2.WatchRunResponse.FromString(data)
+        async for data in edge.stream(RUN + "WatchRun", watch("end"))
+    ]
+    assert [reply.complete_through for reply in replies] == [1, 2]
+    assert edge.runs.closed.is_set()
+
+
+@pytest.mark.parametrize("run_id", ["open", "flood"])
+async def test_a_cancelled_stream_closes_its_generator_at_once(edge: Edged, run_id: str) -> None:
+    call = edge.stream(RUN + "WatchRun", watch(run_id))
+    await call.read()
+    call.cancel()
+    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+    await asyncio.wait_for(edge.server.idle(), 5)
+
+
+async def test_streams_are_limited_per_principal() -> None:
+    async with edged(EdgeLimits(streams_per_principal=2)) as edge:
+        held = [edge.stream(RUN + "WatchRun", watch("open")) for _ in range(2)]
+        for call in held:
+            await call.read()
+        found = await ended(edge.stream(RUN + "WatchRun", watch("open")))
+        assert (found.code, found.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+        assert found.retry_seconds is not None
+        other = edge.stream(RUN + "WatchRun", watch("end"), token="other")
+        assert await other.read() is not grpc.aio.EOF
+        held[0].cancel()
+        edge.runs.gate.set()
+        assert (await ended(held[1])).code is Code.OK
+        assert (await ended(edge.stream(RUN + "WatchRun", watch("end")))).code is Code.OK
+
+
+async def test_unary_calls_in_flight_are_limited_per_principal() -> None:
+    async with edged(EdgeLimits(calls_per_principal=1)) as edge:
+        first = asyncio.ensure_future(edge.call(RUN + "GetRun", get("wait")))
+        await asyncio.wait_for(edge.runs.started.wait(), 5)
+        found = await edge.refused(RUN + "GetRun", get("run_1"))
+        assert (found.code, found.reason) == (Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+        await edge.call(RUN + "GetRun", get("run_1"), token="other")
+        edge.runs.gate.set()
+        await first
+        await edge.call(RUN + "GetRun", get("run_1"))
+
+
+async def test_what_is_not_built_says_so(edge: Edged) -> None:
+    found = await edge.refused(AGENT + "ListTools")
+    assert (found.code, found.reason) == (Code.UNIMPLEMENTED, "RPC_NOT_BUILT")
+    assert found.metadata == {"method": AGENT + "ListTools"}
+    introduced = caller_of(await edge.call(ACCESS + "GetCaller"))
+    assert "AgentService/ListTools" in introduced.server.unbuilt_methods
+    assert "AccessService/CreateApiKey" in introduced.server.unbuilt_methods
+    assert "RunService/GetRun" not in introduced.server.unbuilt_methods
+
+
+async def test_a_caller_learns_who_it_is(edge: Edged) -> None:
+    found = caller_of(await edge.call(ACCESS + "GetCaller", token="viewer"))
+    assert (found.caller.principal, found.caller.tenant) == ("user:vic", "default")
+    assert list(found.caller.roles) == ["viewer"]
+    assert list(found.caller.scopes) == ["agents:read", "runs:read"]
+    assert found.caller.person
+    assert not found.caller.HasField("expire_time")
+    assert found.server.version == "0.1.0"
+    assert found.limits.max_streams == 4
+
+
+async def test_one_line_is_logged_a_call_without_what_was_in_it(
+    edge: Edged, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await edge.call(RUN + "GetRun", get("payload-c4nary"))
+    (line,) = capsys.readouterr().out.strip().splitlines()
+    assert "action=call_finished" in line
+    assert "GetRun" in line
+    assert "c4nary" not in line

@@ -1,0 +1,332 @@
+"""No call but health is accepted without a credential, and a revoked one ends its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import json
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
+
+from onbelay.v1 import run_request_pb2, watch_request_pb2
+from onbelay_server.adapters.credentials.developer_token import (
+    developer_credentials,
+    load_developer_token,
+)
+from onbelay_server.adapters.credentials.secret_file import SecretFileError, load_signing_key
+from onbelay_server.adapters.credentials.tokens_file import TokensFile, TokensFileError
+from onbelay_server.domain.principal import Scope
+from onbelay_server.transport.grpc.methods import Service
+from onbelay_server.transport.grpc.server import GrpcServer, ListenError, is_loopback
+from tests.grpc.edge_server import RUN, Edged, Keys, Refused, SteppedClock, edged, ended
+
+Code = grpc.StatusCode
+GET = run_request_pb2.GetRunRequest(run_id="run_1")
+REFLECTION = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+]
+PATHS = [RUN + "GetRun", RUN + "WatchRun", RUN + "Nothing", "/no.Such/Method", *REFLECTION]
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edged]:
+    async with edged() as found:
+        yield found
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        (("authorization", ""),),
+        (("authorization", "Bearer"),),
+        (("authorization", "Bearer "),),
+        (("authorization", "Bearer  ada"),),
+        (("authorization", "Bearer ada ada"),),
+        (("authorization", "Basic ada"),),
+        (("authorization", "ada"),),
+        (("authorization", "Bearer unknown"),),
+        (("authorization", "Bearer " + "x" * 3000),),
+        (("authorization", "Bearer bad"), ("authorization", "Bearer ada")),
+        (("authorization", "Bearer ada"), ("authorization", "Bearer other")),
+        (("x-api-key", "ada"),),
+    ],
+)
+async def test_every_path_refuses_every_bad_credential_alike(
+    edge: Edged, path: str, metadata: Any
+) -> None:
+    found = await edge.refused(path, GET, metadata=metadata)
+    assert found.code is Code.UNAUTHENTICATED
+    assert found.reason in {"CREDENTIAL_MISSING", "CREDENTIAL_INVALID"}
+    assert found.infos == 1
+    assert found.text == "A valid credential is required: authorization: Bearer <key or token>."
+    assert edge.runs.calls == []
+
+
+async def test_an_unknown_method_is_known_to_be_unknown_with_a_credential(edge: Edged) -> None:
+    found = await edge.refused("/no.Such/Method")
+    assert (found.code, found.reason) == (Code.UNIMPLEMENTED, "METHOD_UNKNOWN")
+
+
+async def test_a_missing_scope_is_named(edge: Edged) -> None:
+    await edge.call(RUN + "GetRun", GET, token="viewer")
+    found = await edge.refused(RUN + "StartRun", token="viewer")
+    assert (found.code, found.reason) == (Code.PERMISSION_DENIED, "SCOPE_MISSING")
+    assert found.metadata == {"scope": "runs:write"}
+
+
+async def test_health_needs_no_credential(edge: Edged) -> None:
+    stub = health_pb2_grpc.HealthStub(edge.channel)
+    for service in ("", "onbelay.v1.RunService"):
+        reply = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as problem:
+        await stub.Check(health_pb2.HealthCheckRequest(service="no.Such"))
+    assert Refused.of(problem.value).code is Code.NOT_FOUND
+    found = await edge.refused("/grpc.health.v1.Health/Check", b"\xff", token=None)
+    assert (found.code, found.reason) == (Code.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+    watching = stub.Watch(health_pb2.HealthCheckRequest())
+    assert (await watching.read()).status == health_pb2.HealthCheckResponse.SERVING
+    await edge.server.health.pause()
+    assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watching.cancel()
+
+
+@pytest.mark.parametrize("path", REFLECTION)
+async def test_reflection_lists_and_describes_the_services(edge: Edged, path: str) -> None:
+    call = edge.channel.stream_stream(
+        path,
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(metadata=(("authorization", "Bearer ada"),))
+    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    listed = [found.name for found in (await call.read()).list_services_response.service]
+    assert "onbelay.v1.RunService" in listed
+    for name in listed:
+        await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
+        assert (await call.read()).file_descriptor_response.file_descriptor_proto, name
+    await call.done_writing()
+    assert await call.read() is grpc.aio.EOF
+    assert await call.code() is Code.OK
+
+
+async def test_bad_reflection_bytes_are_refused_without_text_of_the_decoder(edge: Edged) -> None:
+    found = await edge.refused(REFLECTION[0], b"\xff\xff")
+    assert (found.code, found.reason) == (Code.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize("run_id", ["open", "flood"])
+async def test_a_revoked_credential_ends_its_open_streams(edge: Edged, run_id: str) -> None:
+    request = watch_request_pb2.WatchRunRequest(run_id=run_id)
+    mine = edge.stream(RUN + "WatchRun", request)
+    theirs = edge.stream(
+        RUN + "WatchRun", watch_request_pb2.WatchRunRequest(run_id="open"), token="other"
+    )
+    await mine.read()
+    await theirs.read()
+    del edge.keys.valid["ada"]
+    edge.clock.wake()
+    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+    found = await ended(mine)
+    assert (found.code, found.reason) == (Code.UNAUTHENTICATED, "CREDENTIAL_INVALID")
+    assert not theirs.done()
+    theirs.cancel()
+
+
+async def test_a_drain_says_so_first_and_lets_calls_finish(edge: Edged) -> None:
+    watching = health_pb2_grpc.HealthStub(edge.channel).Watch(health_pb2.HealthCheckRequest())
+    await watching.read()
+    waiting = asyncio.ensure_future(
+        edge.call(RUN + "GetRun", run_request_pb2.GetRunRequest(run_id="wait"))
+    )
+    await asyncio.wait_for(edge.runs.started.wait(), 5)
+    drain = asyncio.ensure_future(edge.server.drain(5))
+    assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    await asyncio.wait_for(edge.draining.wait(), 5)
+    found = await edge.refused(RUN + "GetRun", GET)
+    assert (found.code, found.reason) == (Code.UNAVAILABLE, "DRAINING")
+    assert found.retry_seconds is not None
+    edge.runs.gate.set()
+    await waiting
+    await drain
+
+
+async def test_a_drain_ends_what_is_left_at_its_grace(edge: Edged) -> None:
+    waiting = asyncio.ensure_future(
+        edge.refused(RUN + "GetRun", run_request_pb2.GetRunRequest(run_id="wait"))
+    )
+    await asyncio.wait_for(edge.runs.started.wait(), 5)
+    stuck = edge.stream(RUN + "WatchRun", watch_request_pb2.WatchRunRequest(run_id="open"))
+    await stuck.read()
+    await edge.server.drain(0.05)
+    assert edge.runs.closed.is_set()
+    found = await ended(stuck)
+    assert (found.code, found.reason) == (Code.UNAVAILABLE, "DRAINING")
+    assert (await waiting).code is Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("listen", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.8.8.8:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        (":1", False),
+        ("10.0.0.1:1", False),
+        ("example.org:1", False),
+        ("localhost.example.org:1", False),
+    ],
+)
+def test_what_only_this_machine_can_reach(listen: str, loopback: bool) -> None:
+    assert is_loopback(listen) is loopback
+
+
+async def test_other_addresses_need_tls_and_a_taken_one_is_told(edge: Edged) -> None:
+    def server(listen: str, **more: Any) -> GrpcServer:
+        services: list[Service] = []
+        return GrpcServer(
+            services,
+            credentials=Keys(),
+            clock=SteppedClock(),
+            draining=asyncio.Event(),
+            listen=listen,
+            **more,
+        )
+
+    with pytest.raises(ListenError, match="--insecure"):
+        server("0.0.0.0:0")
+    server("0.0.0.0:0", insecure=True)
+    with pytest.raises(ListenError, match="cannot listen") as problem:
+        await server(f"127.0.0.1:{edge.port}").start()
+    assert "\n" not in str(problem.value)
+
+
+def test_the_developer_token_is_made_once_and_kept_to_its_user(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    token = load_developer_token(state)
+    assert token.startswith("obl_dev_")
+    assert load_developer_token(state) == token
+    path = state / "developer-token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [found.name for found in state.iterdir()] == ["developer-token"]
+    found = developer_credentials(token, SteppedClock()).find(token)
+    assert found is not None
+    assert (found.principal.tenant, found.principal.id) == ("default", "user:developer")
+    assert found.principal.scopes == frozenset(Scope)
+    path.chmod(0o644)
+    with pytest.raises(SecretFileError, match="chmod 600"):
+        load_developer_token(state)
+    key = load_signing_key(state / "page-tokens.key")
+    assert len(key) == 32
+    assert load_signing_key(state / "page-tokens.key") == key
+    (state / "page-tokens.key").write_text("abc")
+    with pytest.raises(SecretFileError, match="32 bytes"):
+        load_signing_key(state / "page-tokens.key")
+
+
+class HandClock(SteppedClock):
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_a_tokens_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    clock = HandClock()
+    path = tmp_path / "tokens.toml"
+    entry = '[[tokens]]\ntenant = "acme"\nuser = "ada"\nroles = ["viewer"]\n'
+    path.write_text(f'{entry}sha256 = "{sha256("one")}"\n')
+    tokens = TokensFile(path, clock)
+    found = tokens.find("one")
+    assert found is not None
+    assert found.principal.scopes == {Scope.RUNS_READ, Scope.AGENTS_READ}
+    assert set(tokens.tenants()) == {"acme"}
+    path.write_text(f'{entry}sha256 = "{sha256("another")}"\n')
+    os.utime(path, ns=(1, 1))
+    clock.seconds += 2
+    assert tokens.find("one") is None
+    assert tokens.find("another") is not None
+    path.write_text("[[tok")
+    clock.seconds += 2
+    assert tokens.find("another") is not None
+
+
+def test_a_tokens_file_may_be_json_and_entries_expire(tmp_path: Path) -> None:
+    clock = HandClock()
+    now = datetime.datetime.now(datetime.UTC)
+    entries = [
+        {
+            "tenant": "acme",
+            "user": "bot",
+            "sha256": sha256("old"),
+            "roles": ["admin"],
+            "person": False,
+            "expires": (now - datetime.timedelta(seconds=1)).isoformat(),
+        },
+        {
+            "tenant": "acme",
+            "user": "bot",
+            "sha256": sha256("new"),
+            "scopes": ["*"],
+            "person": False,
+            "expires": (now + datetime.timedelta(hours=1)).isoformat(),
+        },
+    ]
+    path = tmp_path / "tokens.json"
+    path.write_text(json.dumps(entries))
+    tokens = TokensFile(path, clock)
+    assert tokens.find("old") is None
+    found = tokens.find("new")
+    assert found is not None
+    assert (found.principal.id, found.principal.is_person) == ("key:bot", False)
+    assert Scope.AGENTS_RUN_CODE not in found.principal.scopes
+    assert Scope.TENANT_ADMIN in found.principal.scopes
+
+
+GOOD = {"tenant": "a", "user": "u", "sha256": sha256("x")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "3",
+        '{"tokens": 3}',
+        '{"other": []}',
+        json.dumps([{**GOOD, "roles": ["king"]}]),
+        json.dumps([{**GOOD, "scopes": ["everything"]}]),
+        json.dumps([{**GOOD, "sha256": "ABC"}]),
+        json.dumps([{**GOOD, "tenant": ""}]),
+        json.dumps([{**GOOD, "extra": 1}]),
+        json.dumps([{**GOOD, "expires": "2030-01-01T00:00:00"}]),
+        json.dumps([GOOD, GOOD]),
+    ],
+)
+def test_a_bad_tokens_file_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_text(text)
+    with pytest.raises(TokensFileError) as problem:
+        TokensFile(path, HandClock())
+    assert "\n" not in str(problem.value)
+    with pytest.raises(TokensFileError):
+        TokensFile(tmp_path / "absent.toml", HandClock())
