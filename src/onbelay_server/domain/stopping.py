@@ -78,7 +78,12 @@ def stop_tree(rows: Rows, run: Run, order: StopOrder, now_us: int) -> Change[Run
 
 
 def wound_down(
-    run: Run, now_us: int, *, unstoppable: tuple[str, ...] = (), output_json: str | None = None
+    run: Run,
+    now_us: int,
+    *,
+    unstoppable: tuple[str, ...] = (),
+    output_json: str | None = None,
+    output_artifact_id: str = "",
 ) -> tuple[Run, list[NewEvent]]:
     """Nothing of a stopping run lives any more: it is STOPPED, whatever its agent returned."""
     assert run.stop is not None, "only a committed stop leads to STOPPING"

@@ -28,7 +28,7 @@ class EventCodec(Protocol):
         ...
 
     def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
-        """`body` with sequence, time and epoch appended as encoded fields; nothing is re-encoded."""
+        """`body` with sequence, time and epoch appended as encoded fields, nothing encoded again."""
         ...
 
     def decode(self, body: bytes) -> RecordedEvent:
@@ -37,4 +37,8 @@ class EventCodec(Protocol):
 
     def kind(self, payload: EventPayload) -> int:
         """The number of the payload's kind, the same for ever; stored beside the bytes."""
+        ...
+
+    def number(self, kind: type[EventPayload]) -> int:
+        """The number of a kind, as `kind` gives it for a payload: for queries by kind."""
         ...

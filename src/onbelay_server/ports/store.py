@@ -63,6 +63,22 @@ class RunFilter:
     created_from_us: int | None = None
     created_before_us: int | None = None
 
+    def matches(self, run: Run) -> bool:
+        """What the store's query answers, for one run at hand."""
+        from_us, before_us = self.created_from_us, self.created_before_us
+        return (
+            (not self.agent_ids or bool({run.agent_id, run.agent_name} & set(self.agent_ids)))
+            and (not self.states or run.state in self.states)
+            and all(run.labels.get(key) == value for key, value in self.labels.items())
+            and (not self.session_id or run.session_id == self.session_id)
+            and (not self.starter or run.starter == self.starter)
+            and (not self.parent_id or run.parent_id == self.parent_id)
+            and (not self.root_id or run.root_id == self.root_id)
+            and (not self.roots_only or run.parent_id is None)
+            and (from_us is None or run.create_us >= from_us)
+            and (before_us is None or run.create_us < before_us)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalFilter:

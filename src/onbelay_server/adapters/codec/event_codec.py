@@ -112,6 +112,9 @@ class ProtoEventCodec:
     def kind(self, payload: EventPayload) -> int:
         return _number_of_type[type(payload)]
 
+    def number(self, kind: type[EventPayload]) -> int:
+        return _number_of_type[kind]
+
 
 def _payload(event: RunEvent) -> EventPayload | UnknownPayload:
     name = event.WhichOneof("payload")

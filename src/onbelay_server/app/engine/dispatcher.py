@@ -132,7 +132,7 @@ class Dispatcher:
             await executor.drive()
         except Refusal:
             log.info("run taken over", extra={"action": "run_lost", "run_id": run.id})
-        except LookupError:
+        except LookupError as missing:
             what = str(missing)
             await self._let_go(run, lambda r, at: _unrunnable(r, at, what))
         except Exception:

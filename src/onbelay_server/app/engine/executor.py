@@ -146,6 +146,8 @@ class Executor:
                 await self._give_back_when_safe()
         except Refusal:
             self._is_over = True
+        except UnencodableEvent as problem:
+            await self._fail(FailureReason.HARNESS_ERROR, f"the agent said what is no text: {problem}")
         if not self._is_over:
             await self._keep_deadlines()
 

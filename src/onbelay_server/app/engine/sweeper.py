@@ -57,7 +57,7 @@ class Sweeper:
             before_us = now_us - int(self._retention.finished_days * _DAY_US)
             while roots := await self._store.expired_roots(before_us, limit=_PAGE):
                 gone = [await self.delete_tree(root.id) for root in roots]
-                removed += sum(gone)
+                removed += sum(1 for runs in gone if runs)
                 if not any(gone):
                     break
         while uploads := await self._store.expired_uploads(now_us, limit=_PAGE):
@@ -70,11 +70,13 @@ class Sweeper:
             log.info("retention", extra={"action": "trees_removed", "count": removed})
         return removed
 
-    async def delete_tree(self, root_id: str) -> bool:
-        """Remove a tree whose every run is final, with all that belongs to it. False: it is not."""
+    async def delete_tree(self, root_id: str) -> int:
+        """Remove a tree whose every run is final, with all that belongs to it; how many runs went,
+        none when one of them has not ended."""
         reads = Reads(runs=[root_id], trees=[root_id])
         contents: list[str] = []
-        for member in await self._members(root_id):
+        members = await self._members(root_id)
+        for member in members:
             contents += [a.sha256 for a in await self._artifacts(member)]
 
         def delete(rows: Rows, now_us: int) -> Change[None]:
@@ -87,9 +89,9 @@ class Sweeper:
         try:
             await self._store.write(reads, delete)
         except Refusal:
-            return False
+            return 0
         await self._release(contents)
-        return True
+        return len(members)
 
     async def _members(self, root_id: str) -> list[str]:
         def look(rows: Rows, now_us: int) -> Change[list[str]]:

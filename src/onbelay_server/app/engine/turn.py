@@ -35,6 +35,9 @@ from onbelay_server.ports.event_codec import EventCodec
 HOLD_US = 1_000_000
 """A copy whose nearest wait ends this soon is kept: running it again would cost more."""
 
+MAX_EMIT_CHARACTERS = 60_000
+"""Four bytes each at most, so that an event stays below 256 KB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolEnd:
@@ -132,9 +135,9 @@ class Turn:
 
     def _emit(self, batch: Batch, emits: Sequence[Emit]) -> None:
         for emit in emits:
-            payload = _payload(emit)
-            body = self._codec.encode(self._run.id, emit.place, payload)
-            batch.events.append(EncodedEvent(self._run.id, self._codec.kind(payload), body))
+            for payload in _payloads(emit):
+                body = self._codec.encode(self._run.id, emit.place, payload)
+                batch.events.append(EncodedEvent(self._run.id, self._codec.kind(payload), body))
 
     def _begin(
         self, batch: Batch, outcome: Outcome, begin: Begin, run: Run, rows: Rows, now_us: int
@@ -288,13 +291,26 @@ class Turn:
         return ended(run, Trigger.RAISE, RunState.FAILED, now_us, error=error)
 
 
-def _payload(emit: Emit) -> EventPayload:
+def _payloads(emit: Emit) -> list[EventPayload]:
+    """The events of one emit; a long text becomes several, other long things are cut."""
+    text = emit.text
     match emit.kind:
         case "text":
-            return TextDelta(message_id="", text=emit.text)
+            parts = range(0, max(len(text), 1), MAX_EMIT_CHARACTERS)
+            return [
+                TextDelta(message_id="", text=text[start : start + MAX_EMIT_CHARACTERS])
+                for start in parts
+            ]
         case "progress":
-            return ProgressReported(done=emit.done, total=emit.total, note=emit.text)
+            return [ProgressReported(done=emit.done, total=emit.total, note=_cut(text))]
         case "report":
-            return CustomReported(name=emit.text, data_json=emit.data_json)
+            data_json = emit.data_json if len(emit.data_json) <= MAX_EMIT_CHARACTERS else "null"
+            return [CustomReported(name=_cut(text), data_json=data_json)]
         case "log":
-            return LogWritten(level=LogLevel(emit.level), message=emit.text)
+            return [LogWritten(level=LogLevel(emit.level), message=_cut(text))]
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_EMIT_CHARACTERS:
+        return text
+    return text[:MAX_EMIT_CHARACTERS] + " … (cut)"

@@ -39,7 +39,7 @@ class Broker:
         if known.risk.rank > revision.highest_risk.rank:
             raise ToolError(
                 "ToolDenied",
-                f"{tool!r} has the risk {known.risk}; this agent may go up to {revision.highest_risk}",
+                f"{tool!r} is of risk {known.risk}, above this agent's {revision.highest_risk}",
             )
         return Permit(
             tool=tool,

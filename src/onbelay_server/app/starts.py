@@ -1,0 +1,209 @@
+"""StartRun: a run is durable before the answer leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from onbelay_server.app.agents import Agents, AgentView
+from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.schema import TooCostly, load_json, value_violations
+from onbelay_server.app.visibility import seen
+from onbelay_server.domain.artifact import Artifact
+from onbelay_server.domain.change import Change, Reads, Rows
+from onbelay_server.domain.error import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+)
+from onbelay_server.domain.ids import make_id
+from onbelay_server.domain.lifecycle import launched
+from onbelay_server.domain.principal import Principal
+from onbelay_server.domain.run import Run
+from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOrder:
+    """What StartRun asks for. None: not given, which with `rerun_of` means as there."""
+
+    agent: str = ""
+    """Id or name; empty with `rerun_of`."""
+    agent_revision: int | None = None
+    input_json: str | None = None
+    input_artifacts: Mapping[str, str] | None = None
+    labels: Mapping[str, str] | None = None
+    title: str | None = None
+    rerun_of: str = ""
+    not_before_us: int | None = None
+    idempotency: Idempotency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The run, and whether an earlier call with this request_id made it."""
+
+    run: Run
+    already_started: bool
+
+
+class Starts:
+    """Starts runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        agents: Agents,
+        clock: Clock,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._store = store
+        self._agents = agents
+        self._clock = clock
+        self._entropy = entropy
+
+    async def start(self, caller: Principal, order: StartOrder) -> Started:
+        """Start a run, once for all calls with this request_id.
+
+        Raises NotFound (agent, revision, rerun_of, an input artifact), PermissionDenied (the agent
+        is not for this caller), InvalidArgument (the input does not fit the agent's schema:
+        INPUT_MISMATCH; REQUEST_ID_REUSED).
+        """
+        order = await self._completed(caller, order)
+        view = await self._agents.get(caller, order.agent, order.agent_revision)
+        _check_allowed(view, caller)
+        _check_input(view, order)
+        files = await self._files(caller, order.input_artifacts or {})
+        run = self._run(caller, order, view)
+        copies = [
+            replace(
+                file,
+                id=make_id("art", run.create_us, self._entropy(10)),
+                owner=run.starter,
+                run_id=run.id,
+                step_id="",
+                name=name,
+                create_us=run.create_us,
+                expire_us=None,
+            )
+            for name, file in files.items()
+        ]
+        run = replace(run, input_artifacts={copy.name: copy.id for copy in copies})
+        digest = hashlib.sha256(run.input_json.encode()).hexdigest()
+
+        def start(rows: Rows, now_us: int) -> Change[Started]:
+            earlier_id = order.idempotency.answered(rows)
+            if earlier_id is not None:
+                return Change(result=Started(run=replace(run, id=earlier_id), already_started=True))
+            if rows.agent(view.agent.id) is None:
+                raise NotFound("no such agent", metadata={"resource": "agent"})
+            new = replace(run, create_us=now_us, update_us=now_us, ready_us=_ready(order, now_us))
+            remembered = order.idempotency.remembered(new.id, now_us)
+            return Change(
+                result=Started(run=new, already_started=False),
+                put=[new, remembered, *copies],
+                events=[launched(new, digest)],
+            )
+
+        reads = Reads(runs=[run.id], agents=[view.agent.id], requests=[order.idempotency.key])
+        committed = await self._store.write(reads, start)
+        started = committed.result
+        if not started.already_started:
+            return replace(started, run=committed.runs[run.id].run)
+        earlier = await self._store.run(started.run.id)
+        if earlier is None:
+            raise FailedPrecondition("the run this request started was deleted", reason="NOT_FOUND")
+        return replace(started, run=earlier)
+
+    def _run(self, caller: Principal, order: StartOrder, view: AgentView) -> Run:
+        now_us = self._clock.now_us()
+        run_id = make_id("run", now_us, self._entropy(10))
+        return Run(
+            id=run_id,
+            tenant=caller.tenant,
+            starter=caller.id,
+            root_id=run_id,
+            agent_id=view.agent.id,
+            agent_name=view.agent.name,
+            agent_revision=view.revision.revision,
+            agent_owner=view.agent.owner,
+            title=order.title or "",
+            labels=dict(order.labels or {}),
+            rerun_of=order.rerun_of,
+            input_json=order.input_json if order.input_json is not None else "{}",
+            ready_us=_ready(order, now_us),
+            create_us=now_us,
+            update_us=now_us,
+        )
+
+    async def _completed(self, caller: Principal, order: StartOrder) -> StartOrder:
+        """The order with what it leaves out taken from the run it repeats."""
+        if not order.rerun_of:
+            return order
+        old = seen(await self._store.run(order.rerun_of), caller)
+        same_agent = not order.agent or order.agent in (old.agent_id, old.agent_name)
+        return replace(
+            order,
+            agent=order.agent or old.agent_id,
+            agent_revision=order.agent_revision or (old.agent_revision if same_agent else None),
+            input_json=old.input_json if order.input_json is None else order.input_json,
+            input_artifacts=(
+                old.input_artifacts if order.input_artifacts is None else order.input_artifacts
+            ),
+            labels=old.labels if order.labels is None else order.labels,
+            title=old.title if order.title is None else order.title,
+        )
+
+    async def _files(
+        self, caller: Principal, artifact_ids: Mapping[str, str]
+    ) -> dict[str, Artifact]:
+        """The input files, each an upload of the caller or a file of a run the caller sees."""
+        files = {}
+        for name, artifact_id in artifact_ids.items():
+            artifact = await self._store.artifact(artifact_id)
+            if artifact is None or not await self._may_read(caller, artifact):
+                raise NotFound(
+                    f"no such artifact: {artifact_id}",
+                    metadata={"resource": "artifact", "name": name},
+                )
+            files[name] = artifact
+        return files
+
+    async def _may_read(self, caller: Principal, artifact: Artifact) -> bool:
+        if artifact.tenant != caller.tenant:
+            return False
+        if artifact.run_id is None:
+            return artifact.owner == caller.id
+        run = await self._store.run(artifact.run_id)
+        return run is not None and caller.viewer.sees(
+            tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner
+        )
+
+
+def _ready(order: StartOrder, now_us: int) -> int:
+    return max(now_us, order.not_before_us or 0)
+
+
+def _check_allowed(view: AgentView, caller: Principal) -> None:
+    allowed = view.revision.allowed_users
+    if allowed and caller.id not in allowed and not caller.is_admin:
+        raise PermissionDenied("this agent is not for you to start", reason="AGENT_NOT_STARTABLE")
+
+
+def _check_input(view: AgentView, order: StartOrder) -> None:
+    value = load_json(order.input_json) if order.input_json is not None else {}
+    try:
+        violations = value_violations(view.revision.input_schema_json, value, "input")
+    except TooCostly:
+        raise InvalidArgument.of(
+            "input",
+            "checking it against the agent's schema takes too long",
+            reason="INPUT_MISMATCH",
+        ) from None
+    if violations:
+        text = "; ".join(f"{one.field}: {one.description}" for one in violations)
+        raise InvalidArgument(text[:1000], *violations, reason="INPUT_MISMATCH")

@@ -1,0 +1,151 @@
+"""The recent end of a run's log, shared by everybody who watches the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from onbelay_server.domain.run import Run
+from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.store import Appended, Store, StoredEvent
+
+MAX_TAIL_BYTES = 2 * 2**20
+MAX_TAIL_EVENTS = 4096
+
+
+class Tail:
+    """Holds what was committed lately; older events are read from the store.
+
+    Nothing is kept per watcher: each has a position of its own and asks for what is behind it.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        """The row, as of the newest commit known here."""
+        self._events: list[StoredEvent] = []
+        self._bytes = 0
+        self._changed: asyncio.Future[None] | None = None
+        self._checked_at = float("-inf")
+        self._checking = asyncio.Lock()
+
+    @property
+    def last_sequence(self) -> int:
+        return self.run.last_sequence
+
+    def append(self, appended: Appended) -> None:
+        """Take what a commit added. A gap, made by another process, empties the tail."""
+        if appended.run.last_sequence < self.run.last_sequence:
+            return
+        self.run = appended.run
+        if appended.events:
+            if self._events and appended.events[0].sequence != self._events[-1].sequence + 1:
+                self._clear()
+            self._events.extend(appended.events)
+            self._bytes += sum(len(event.body) for event in appended.events)
+            if self._bytes > MAX_TAIL_BYTES or len(self._events) > MAX_TAIL_EVENTS:
+                self._trim()
+        self.wake()
+
+    def after(self, position: int, *, limit: int, max_bytes: int) -> Sequence[StoredEvent] | None:
+        """What is held behind `position`, up to the limits; None when it must be read."""
+        if position >= self.last_sequence:
+            return ()
+        if not self._events or self._events[0].sequence > position + 1:
+            return None
+        start = position + 1 - self._events[0].sequence
+        page = self._events[start : start + limit]
+        size = 0
+        for count, event in enumerate(page):
+            size += len(event.body)
+            if size > max_bytes and count:
+                return page[:count]
+        return page
+
+    async def wait(self, position: int, timeout_seconds: float) -> None:
+        """Return when the row changed or the log is longer than `position`, or in time."""
+        if self.last_sequence > position:
+            return
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.wait([self._changed], timeout=timeout_seconds)
+
+    async def check(self, store: Store, clock: Clock, max_age_seconds: float) -> None:
+        """Look whether a hint was lost, unless somebody looked just now. Raises LookupError when
+        the run is gone."""
+        async with self._checking:
+            if clock.monotonic() - self._checked_at < max_age_seconds:
+                return
+            run = await store.run(self.run.id)
+            if run is None:
+                raise LookupError(self.run.id)
+            self._checked_at = clock.monotonic()
+        if run.last_sequence > self.last_sequence:
+            self._clear()
+            self.run = run
+            self.wake()
+
+    def wake(self) -> None:
+        """Have every reader look."""
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    def _clear(self) -> None:
+        self._events.clear()
+        self._bytes = 0
+
+    def _trim(self) -> None:
+        """Halve it, so that trimming costs little an event."""
+        keep = len(self._events) // 2
+        self._events = self._events[-keep:] if keep else []
+        self._bytes = sum(len(event.body) for event in self._events)
+
+
+class Tails:
+    """The tails of all runs that are watched in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._tails: dict[str, tuple[Tail, int]] = {}
+
+    def committed(self, appended: Sequence[Appended]) -> None:
+        """Something was committed by this process."""
+        for one in appended:
+            entry = self._tails.get(one.run.id)
+            if entry is not None:
+                entry[0].append(one)
+
+    async def open(self, run: Run) -> Tail:
+        """The run's tail; close it again. Raises LookupError when the run is gone."""
+        tail, readers = self._tails.get(run.id) or (Tail(run), 0)
+        self._tails[run.id] = (tail, readers + 1)
+        if not readers:
+            # Registered first, read again second: a commit in between is in one of the two.
+            try:
+                current = await self._store.run(run.id)
+                if current is None:
+                    raise LookupError(run.id)
+            except BaseException:
+                self.close(tail)
+                raise
+            if current.last_sequence > tail.last_sequence:
+                tail.run = current
+        return tail
+
+    def close(self, tail: Tail) -> None:
+        """One reader less; the last one drops the tail."""
+        _, readers = self._tails[tail.run.id]
+        if readers == 1:
+            del self._tails[tail.run.id]
+        else:
+            self._tails[tail.run.id] = (tail, readers - 1)
+
+    def wake_all(self) -> None:
+        """Have every reader of every tail look."""
+        for tail, _ in self._tails.values():
+            tail.wake()
+
+    @property
+    def count(self) -> int:
+        """How many runs are watched."""
+        return len(self._tails)

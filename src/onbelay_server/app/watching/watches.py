@@ -1,0 +1,262 @@
+"""WatchRun, ListRunEvents and WaitRun: history after a position, then what comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from onbelay_server.app.visibility import seen
+from onbelay_server.app.watching.tail import Tail, Tails
+from onbelay_server.domain.error import NotFound, OutOfRange
+from onbelay_server.domain.principal import Principal
+from onbelay_server.domain.run import Run
+from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.store import Store, StoredEvent
+
+MAX_PAGE_EVENTS = 128
+MAX_PAGE_BYTES = 256 * 1024
+MAX_LIST_BYTES = 1024 * 1024
+
+
+class StreamEnd(StrEnum):
+    """Why a stream ended by our hand."""
+
+    FINISHED = "FINISHED"
+    RECONNECT = "RECONNECT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a watcher begins, and what it wants to see."""
+
+    after: int = 0
+    last: int | None = None
+    """Instead of `after`: so many events before the end."""
+    kinds: Sequence[int] = ()
+    except_kinds: Sequence[int] = ()
+    heartbeat_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchPage:
+    """One reply of a watch."""
+
+    events: Sequence[StoredEvent]
+    complete_through: int
+    run: Run | None = None
+    """Set in the first reply, when the state changed, and in the last."""
+    end: StreamEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventPage:
+    """One page of ListRunEvents."""
+
+    events: Sequence[StoredEvent]
+    complete_through: int
+    run: Run
+
+
+class Draining(Exception):
+    """The process drains: the stream said RECONNECT and ends UNAVAILABLE."""
+
+
+class Watches:
+    """Follows runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        tails: Tails,
+        clock: Clock,
+        asking_kinds: Sequence[int],
+        *,
+        poll_seconds: float = 2.0,
+        max_age_seconds: float = 3000.0,
+    ) -> None:
+        """`asking_kinds`: the kinds of events by which a run asks somebody."""
+        self._store = store
+        self._tails = tails
+        self._clock = clock
+        self._asking_kinds = asking_kinds
+        self._poll_seconds = poll_seconds
+        self._max_age_seconds = max_age_seconds
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Have every stream end with RECONNECT, soon."""
+        self._draining.set()
+        self._tails.wake_all()
+
+    async def watch(
+        self, caller: Principal, run_id: str, where: Position
+    ) -> AsyncGenerator[WatchPage, None]:
+        """History after the position, then live; no gap, no duplicate. Ends after the last event.
+
+        Raises NotFound, OutOfRange (metadata: oldest_sequence, last_sequence)."""
+        run = seen(await self._store.run(run_id), caller)
+        position = _begin(run, where)
+        ends_at = self._clock.monotonic() + self._max_age_seconds
+        async with self._tail(run) as tail:
+            yield WatchPage(events=(), run=tail.run, complete_through=position)
+            state, sent_at = tail.run.state, self._clock.monotonic()
+            while True:
+                page = await self._page(tail, position)
+                if page:
+                    position = page[-1].sequence
+                    shown = _wanted(page, where)
+                    is_moved = tail.run.state is not state
+                    if shown or is_moved:
+                        state, sent_at = tail.run.state, self._clock.monotonic()
+                        yield WatchPage(
+                            events=shown,
+                            run=tail.run if is_moved else None,
+                            complete_through=position,
+                        )
+                    continue
+                now = self._clock.monotonic()
+                if tail.run.state.is_final:
+                    end, run_at_end = StreamEnd.FINISHED, tail.run
+                    yield WatchPage(events=(), run=run_at_end, complete_through=position, end=end)
+                    return
+                if self._draining.is_set() or now >= ends_at:
+                    yield WatchPage(events=(), complete_through=position, end=StreamEnd.RECONNECT)
+                    raise Draining
+                if now - sent_at >= where.heartbeat_seconds:
+                    sent_at = now
+                    yield WatchPage(events=(), complete_through=position)
+                await self._pause(tail, position, sent_at + where.heartbeat_seconds - now)
+
+    async def list(
+        self,
+        caller: Principal,
+        run_id: str,
+        where: Position,
+        *,
+        limit: int,
+        wait_seconds: float,
+    ) -> EventPage:
+        """A page of the log, waiting for it for a while when there is nothing yet."""
+        run = seen(await self._store.run(run_id), caller)
+        position = _begin(run, where)
+        until = self._clock.monotonic() + wait_seconds
+        async with self._tail(run) as tail:
+            while True:
+                events = await self._store.events(
+                    run_id,
+                    after=position,
+                    limit=limit,
+                    max_bytes=MAX_LIST_BYTES,
+                    kinds=where.kinds,
+                    except_kinds=where.except_kinds,
+                    through=tail.last_sequence,
+                )
+                through = tail.last_sequence
+                left = until - self._clock.monotonic()
+                if events or tail.run.state.is_final or left <= 0 or self._draining.is_set():
+                    is_cut = len(events) == limit or sum(len(e.body) for e in events) > (
+                        MAX_LIST_BYTES
+                    )
+                    if events and is_cut:
+                        through = events[-1].sequence
+                    return EventPage(events=events, complete_through=through, run=tail.run)
+                await self._pause(tail, through, left)
+
+    async def wait(
+        self,
+        caller: Principal,
+        run_id: str,
+        *,
+        for_attention: bool,
+        after_sequence: int,
+        timeout_seconds: float,
+    ) -> tuple[Run, bool]:
+        """The run once it ended, or once it asks somebody; and whether the time ran out first.
+
+        With `for_attention`, questions opened at or before `after_sequence` do not count."""
+        run = seen(await self._store.run(run_id), caller)
+        until = self._clock.monotonic() + timeout_seconds
+        async with self._tail(run) as tail:
+            while True:
+                current, through = tail.run, tail.last_sequence
+                if current.state.is_final:
+                    return current, False
+                if for_attention and await self._asks(current, after_sequence):
+                    return current, False
+                left = until - self._clock.monotonic()
+                if left <= 0 or self._draining.is_set():
+                    return current, True
+                await self._pause(tail, through, left)
+
+    async def _asks(self, run: Run, after_sequence: int) -> bool:
+        """Whether the run waits for a person or an outside system since after that event."""
+        waits = (await self._store.waits([run.id])).get(run.id, [])
+        if not any(wait.approval_id for wait in waits):
+            return False
+        if after_sequence <= 0:
+            return True
+        page = await self._store.events(
+            run.id, after=after_sequence, limit=1, max_bytes=1, kinds=self._asking_kinds
+        )
+        return bool(page)
+
+    @asynccontextmanager
+    async def _tail(self, run: Run) -> AsyncGenerator[Tail, None]:
+        try:
+            tail = await self._tails.open(run)
+        except LookupError:
+            raise NotFound("no such run", metadata={"resource": "run"}) from None
+        try:
+            yield tail
+        finally:
+            self._tails.close(tail)
+
+    async def _page(self, tail: Tail, position: int) -> Sequence[StoredEvent]:
+        held = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+        if held is not None:
+            return held
+        page = await self._store.events(
+            tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
+        )
+        if not page:
+            await self._check(tail, 0.0)  # the log is longer and yet empty: the run was deleted
+        return page
+
+    async def _pause(self, tail: Tail, position: int, seconds: float) -> None:
+        """Wait for more; look by ourselves now and then, because hints get lost."""
+        await tail.wait(position, max(0.0, min(seconds, self._poll_seconds)))
+        if tail.last_sequence <= position:
+            await self._check(tail, self._poll_seconds)
+
+    async def _check(self, tail: Tail, max_age_seconds: float) -> None:
+        try:
+            await tail.check(self._store, self._clock, max_age_seconds)
+        except LookupError:
+            raise NotFound("no such run", metadata={"resource": "run"}) from None
+
+
+def _begin(run: Run, where: Position) -> int:
+    """The position to begin after. Raises OutOfRange when it is not in the kept log."""
+    if where.last is not None:
+        return max(run.oldest_sequence - 1, run.last_sequence - where.last)
+    is_lost = 0 < where.after < run.oldest_sequence - 1
+    if where.after > run.last_sequence or is_lost:
+        raise OutOfRange(
+            f"the log holds {run.oldest_sequence} to {run.last_sequence}",
+            metadata={
+                "oldest_sequence": str(run.oldest_sequence),
+                "last_sequence": str(run.last_sequence),
+            },
+        )
+    return max(where.after, run.oldest_sequence - 1)
+
+
+def _wanted(page: Sequence[StoredEvent], where: Position) -> Sequence[StoredEvent]:
+    if where.kinds:
+        return [event for event in page if event.kind in where.kinds]
+    if where.except_kinds:
+        return [event for event in page if event.kind not in where.except_kinds]
+    return page
