@@ -271,7 +271,7 @@ class WorkingSet:
         written.events[:] = [event for event in written.events if event.run_id != run.id]
 
 
-_RUN_FIELDS = tuple(Run.__slots__)  # type: ignore[attr-defined]
+_RUN_FIELDS = tuple(Run.__slots__)
 
 
 def _advanced(run: Run, last_sequence: int, update_us: int) -> Run:

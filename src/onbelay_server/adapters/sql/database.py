@@ -47,16 +47,26 @@ class DatabaseInUse(StoreError):
 class Sql(Protocol):
     """How one database spells what the statements need."""
 
-    dialect: Dialect
-    """For compiling Core constructs."""
-    lock: str
-    """Behind a SELECT whose rows will be changed."""
-    now: Statement | None
-    """Gives the database's time in microseconds; None where the process's own clock counts."""
+    @property
+    def dialect(self) -> Dialect:
+        """For compiling Core constructs."""
+        ...
 
-    first_of_tenants: str
-    """A SELECT of id, ready_us and turn: of each row of `tenants` the first `:limit` runs that are
-    QUEUED and ready at `:now_us`, `turn` counting from 1 in each."""
+    @property
+    def lock(self) -> str:
+        """Behind a SELECT whose rows will be changed."""
+        ...
+
+    @property
+    def now(self) -> Statement | None:
+        """Gives the database's time in microseconds; None where the process's own clock counts."""
+        ...
+
+    @property
+    def first_of_tenants(self) -> str:
+        """A SELECT of id, ready_us and turn: of each row of `tenants` the first `:limit` runs that
+        are QUEUED and ready at `:now_us`, `turn` counting from 1 in each."""
+        ...
 
     def among(self, columns: Sequence[Column]) -> str:
         """A condition that the columns equal one of some keys: those of `keys`."""
@@ -95,9 +105,13 @@ class Sql(Protocol):
 class Database(Protocol):
     """A connection for writing and some for reading."""
 
-    sql: Sql
-    is_exclusive: bool
-    """Nobody else writes while this process has it open."""
+    @property
+    def sql(self) -> Sql: ...
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Nobody else writes while this process has it open."""
+        ...
 
     async def transact(self, make: Callable[[], Steps[T]]) -> T:
         """Run the steps as one transaction. When it raises, nothing was written; but when it raises

@@ -57,7 +57,7 @@ class SqliteSql:
     """SQL as SQLite spells it. Rows go in as one VALUES list a statement: each step of a statement
     gives up the interpreter lock and has to win it back."""
 
-    dialect = SQLiteDialect_aiosqlite(paramstyle="qmark")  # type: ignore[no-untyped-call]
+    dialect = SQLiteDialect_aiosqlite(paramstyle="qmark")
     lock = ""
     now = None
     first_of_tenants = (
