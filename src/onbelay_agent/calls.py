@@ -1,0 +1,164 @@
+"""The calls that are open, and the batches in which they are recorded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from onbelay_agent.call import Call
+from onbelay_agent.emits import Emits
+from onbelay_agent.journal import Diverged, Journal
+from onbelay_agent.outbox import Outbox
+from onbelay_agent.protocol import Begin, Cancel, Intent, Reopened
+
+MAX_BATCH_BYTES = 400 * 1024
+"""A larger batch travels in several Begin frames of the same stage."""
+
+
+class Calls:
+    """What the agent has asked for and has not been given. One stage, one batch."""
+
+    def __init__(
+        self, outbox: Outbox, emits: Emits, cancel_work: Callable[[str], None]
+    ) -> None:
+        self.journal = Journal()
+        self.stage = 0
+        """How many results have been released."""
+        self.submitted_stage = -1
+        """The last stage whose batch was submitted, empty ones included."""
+        self.by_id: dict[str, Call] = {}
+        self.problem: Diverged | None = None
+        """The first way in which a call differed from its record."""
+        self._outbox = outbox
+        self._emits = emits
+        self._cancel_work = cancel_work
+        self._asked: list[Call] = []
+        self._reopenable: list[Call] = []
+        self._cancelled: list[str] = []
+        self._begins: deque[tuple[Call, ...]] = deque()
+
+    # ---- from the agent --------------------------------------------------------------------------
+
+    def ask(self, call: Call) -> None:
+        """Note a call at this stage."""
+        call.stage = self.stage
+        call.state = "asked"
+        self.by_id[call.id] = call
+        try:
+            started = self.journal.ask(call.id, call.kind, call.digest)
+        except Diverged as problem:
+            self.problem = self.problem or problem
+            return
+        if started is None:
+            self._asked.append(call)
+            return
+        call.recorded = True
+        call.attempt = started.attempt + 1
+        if call.id not in self.journal.finished:
+            self._reopenable.append(call)
+
+    def cancel(self, call: Call) -> None:
+        """The agent no longer wants it."""
+        if call.state == "begun":
+            call.state = "cancelled"
+            self._cancel_work(call.id)
+            self._cancelled.append(call.id)
+        elif call.state == "asked" and (call.recorded or call.stage < self.stage):
+            # Asked before an idle of the replay: a later copy will find it asked there too.
+            call.state = "cancelled"
+            if call.recorded and not self.journal.settled(call.id):
+                self._cancelled.append(call.id)
+        elif call.state == "asked":
+            call.state = "over"
+            self._asked.remove(call)
+            del self.by_id[call.id]
+
+    # ---- from the driver, at idle ----------------------------------------------------------------
+
+    def check_replay(self) -> None:
+        """At an idle of a replay. Raises Diverged."""
+        stage = self.stage
+        self.journal.check_idle(
+            stage, ((call.id, call.stage) for call in self._asked if call.stage == stage)
+        )
+
+    def check_replayed(self) -> None:
+        """Once all recorded results are released. Raises Diverged."""
+        self.journal.check_replayed()
+        for call in self._reopenable:
+            if call.state != "cancelled" and call.id in self.journal.cancelled:
+                raise Diverged(f"{call.id}: recorded as cancelled, found: the agent waits for it")
+
+    def submit(self) -> None:
+        """Record all that was asked in this stage and is still wanted, as one batch."""
+        self.submitted_stage = self.stage
+        if self._asked or self._reopenable:
+            asked, self._asked = self._asked, []
+            reopened = [call for call in self._reopenable if call.state == "asked"]
+            self._reopenable = []
+            self._submit_batch(asked, reopened)
+        if self._cancelled:
+            self._outbox.send(Cancel(step_ids=tuple(self._cancelled)))
+            self._cancelled = []
+
+    def begun(self) -> tuple[Call, ...]:
+        """The calls of the oldest batch, which the host has now recorded."""
+        return self._begins.popleft()
+
+    @property
+    def submitting(self) -> bool:
+        """A batch is submitted and not recorded yet."""
+        return bool(self._begins)
+
+    def waiting(self) -> list[Call]:
+        """The begun calls, in the order they were asked."""
+        return [call for call in self.by_id.values() if call.state == "begun"]
+
+    def recorded_open(self) -> tuple[str, ...]:
+        """Ids of calls whose start is recorded and whose end is not."""
+        return tuple(
+            call.id
+            for call in self.by_id.values()
+            if call.state == "begun"
+            or (call.state == "asked" and call.recorded and not self.journal.settled(call.id))
+        )
+
+    def _submit_batch(self, asked: Sequence[Call], reopened: Sequence[Call]) -> None:
+        intents: list[Intent] = []
+        again: list[Reopened] = []
+        batch: list[Call] = []
+        uploads: list[bytes] = []
+        size_bytes = 0
+        for call in (*reopened, *asked):
+            if size_bytes > MAX_BATCH_BYTES:
+                self._send_batch(batch, intents, again, uploads)
+                intents, again, batch, uploads, size_bytes = [], [], [], [], 0
+            batch.append(call)
+            if call.recorded:
+                again.append(call.reopened())
+            else:
+                intents.append(call.intent())
+                size_bytes += len(call.request_json)
+                if call.upload is not None and call.state != "cancelled":
+                    uploads.append(call.upload)
+            if call.state == "asked":
+                call.state = "begun"
+            call.upload = None
+        if batch:
+            self._send_batch(batch, intents, again, uploads)
+
+    def _send_batch(
+        self,
+        batch: Sequence[Call],
+        intents: Sequence[Intent],
+        again: Sequence[Reopened],
+        uploads: Sequence[bytes],
+    ) -> None:
+        self._begins.append(tuple(batch))
+        frame = Begin(
+            stage=self.stage,
+            emits=self._emits.take(),
+            intents=tuple(intents),
+            reopened=tuple(again),
+        )
+        self._outbox.send(frame, uploads)

@@ -1,0 +1,383 @@
+"""One execution of an agent's code, from its top: asks, releases, parks and ends.
+
+The driver turns the run's own loop from plain callbacks of the host's loop. Whenever the agent has
+nothing left to do it decides, in this order: the code is done; a recorded result is released; what
+was asked is submitted as one batch; a new result is released; it waits for others; it is stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import logging
+import platform
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from onbelay_agent.branch import Branch
+from onbelay_agent.call import Call
+from onbelay_agent.calls import Calls
+from onbelay_agent.context import Context
+from onbelay_agent.definition import AgentDefinition
+from onbelay_agent.emits import Emits
+from onbelay_agent.ending import Ending
+from onbelay_agent.errors import (
+    InvalidInput,
+    RunEnding,
+    RunStopped,
+    RunSuspended,
+    ValueNotStorable,
+)
+from onbelay_agent.journal import Diverged, Journal
+from onbelay_agent.loop import RunLoop, RunTask, RunTimer
+from onbelay_agent.outbox import Outbox
+from onbelay_agent.protocol import (
+    MAX_INLINE_BYTES,
+    PROTOCOL_VERSION,
+    Begun,
+    Ended,
+    Finish,
+    FromHost,
+    Go,
+    Host,
+    Parked,
+    Pulse,
+    Ready,
+    Record,
+    Recorded,
+    Start,
+    Stop,
+    Suspend,
+)
+from onbelay_agent.releases import Releases
+from onbelay_agent.work import Outcome, StepWork
+
+logger = logging.getLogger("onbelay_agent")
+
+HANDLES_A_TURN = 5_000
+"""Callbacks the agent may run before the host's loop has its turn again."""
+HANDLES_A_STAGE = 1_000_000
+"""Callbacks without an idle after which the agent counts as stuck."""
+SLICE_SECONDS = 0.01
+PULSE_SECONDS = 1.0
+
+
+class Copy:
+    """See the module. Everything happens on the host's loop; `receive` is called there too.
+
+    Constructing it sends Ready. It runs from Go on and sends Ended exactly once; after that it holds
+    no task, timer or thread but those Ended names as abandoned."""
+
+    def __init__(
+        self, definition: AgentDefinition, host: Host, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.definition = definition
+        self.host = host
+        self.host_loop = loop
+        self.thread_id = threading.get_ident()
+        self.start: Start
+        self.run_loop = RunLoop(self)  # type: ignore[abstract]
+        self.works: dict[str, StepWork] = {}
+        self.finishers: list[Callable[[], Any]] = []
+        self.outbox = Outbox(host, loop, self._lost)
+        self.emits = Emits(self)
+        self.calls = Calls(self.outbox, self.emits, self._cancel_work)
+        self.releases = Releases(self.calls, self.run_loop, host, loop, self._wake, self._lost)
+        self.live = False
+        """Every recorded result is released: the log may be added to."""
+        self.ending: type[RunEnding] | None = None
+        """Why calls refuse; decides the outcome once set."""
+        self.ended = False
+        self._records: list[Record] = []
+        self._root: RunTask | None = None
+        self._ender: Ending | None = None
+        self._handles = 0
+        self._scheduled = False
+        self._parked: tuple[int, tuple[str, ...]] | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+        major, minor, _ = platform.python_version_tuple()
+        host.send(
+            Ready(
+                protocol=PROTOCOL_VERSION,
+                python=f"{major}.{minor}",
+                fingerprint=definition.fingerprint,
+            )
+        )
+
+    # ---- from the host ---------------------------------------------------------------------------
+
+    def receive(self, frame: FromHost) -> None:
+        """Take a frame from the host, on the host's loop, in order."""
+        if self.ended:
+            return
+        match frame:
+            case Recorded(record=record):
+                self._recorded(record)
+            case Begun():
+                self._begun(frame)
+            case Start():
+                self.start = frame
+                self._records = list(frame.journal)
+            case Go():
+                if self.ending is None:
+                    self._go()
+            case Stop():
+                self._end(RunStopped, Ended(outcome="stopped"), frame.grace_seconds)
+            case Suspend():
+                grace = self.definition.limits.grace_seconds
+                self._end(RunSuspended, Ended(outcome="suspended"), grace)
+
+    def abandon(self) -> None:
+        """Drop this copy as if its process had died: it sends nothing more, not even Ended."""
+        if not self.ended:
+            self.ended = True
+            self.outbox.abandon()
+            self.emits.discard()
+            for work in self.works.values():
+                work.cancel()
+            self._end(RunSuspended, Ended(outcome="suspended"), 0.0)
+
+    def _recorded(self, record: Record) -> None:
+        if self._root is None:
+            self._records.append(record)
+        elif record.type == "finished":
+            self.calls.journal.results.append(record)
+            self._wake()
+        elif record.type == "cancelled":
+            self.calls.by_id.pop(record.step_id, None)
+
+    def _begun(self, frame: Begun) -> None:
+        batch = self.calls.begun()
+        if self.ending is not None:
+            return
+        for call in batch:
+            if call.state != "begun":
+                continue
+            if call.id in frame.held:
+                call.held = True
+            elif call.plan is not None:
+                self.works[call.id] = work = StepWork(
+                    call.id,
+                    call.name,
+                    call.attempt,
+                    call.plan,
+                    self.host_loop,
+                    self.emits.retried,
+                    self._worked,
+                )
+                work.start()
+        self._wake()
+
+    def _go(self) -> None:
+        start = self.start
+        self.calls.journal = Journal(self._records)
+        self._records = []
+        self.emits.written = start.emitted
+        self.run_loop.now_us = start.start_us
+        root = self.run_loop.plant(start.seed)
+        try:
+            arguments = self.definition.bind(start.input_json)
+        except InvalidInput as error:
+            ended = Ended(outcome="raised", error_type="InvalidInput", message=str(error))
+            self._end(RunStopped, ended, 0.0)
+            return
+        coro = self.definition.invoke(Context(self), arguments)
+        self._root = self.run_loop.start(coro, root, contextvars.Context())
+        self._beat()
+        self._wake()
+
+    # ---- from the agent --------------------------------------------------------------------------
+
+    def branch(self) -> Branch:
+        """The branch of the code that is running. Raises what ends the run, once it is ending."""
+        if self._ender is not None:
+            self._ender.refuse()
+        return self.run_loop.current_branch()
+
+    async def wait(self, call: Call) -> Any:
+        """Ask for a call and wait for its release; runs on the run's own loop."""
+        if self._ender is not None:
+            self._ender.refuse()
+            await self.run_loop.create_future()
+        call.future = self.run_loop.create_future()
+        self.calls.ask(call)
+        try:
+            return await call.future
+        except (asyncio.CancelledError, GeneratorExit):
+            if self.ending is None:
+                self.calls.cancel(call)
+            raise
+
+    def timer_set(self, timer: RunTimer) -> None:
+        """A timer of the run's loop: a durable wait like any other call."""
+        if self.ending is not None:
+            return
+        request = f'{{"due_us":{round(timer.when() * 1e6)}}}'
+        timer.wait = call = Call(
+            self.run_loop.current_branch().next_id("timer", "wait"),
+            "TIMER",
+            "wait",
+            hashlib.sha256(request.encode()).hexdigest(),
+            request,
+            timer=timer,
+        )
+        self.calls.ask(call)
+
+    def timer_cancelled(self, timer: RunTimer) -> None:
+        """The agent no longer waits for it."""
+        if timer.wait is not None and self.ending is None:
+            self.calls.cancel(timer.wait)
+
+    # ---- the driver ------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.host_loop.call_soon(self._drive)
+
+    def _drive(self) -> None:
+        self._scheduled = False
+        if self.ending is not None or self._root is None:
+            return
+        until = self.host_loop.time() + SLICE_SECONDS
+        try:
+            while self._step(self._root):
+                if self.host_loop.time() > until:
+                    self._wake()
+                    return
+        except Diverged as problem:
+            self._lost(str(problem))
+
+    def _step(self, root: RunTask) -> bool:
+        """Run the agent to idle and do what is next; False when there is nothing to do now."""
+        calls = self.calls
+        self._handles += self.run_loop.turn(HANDLES_A_TURN)
+        if not self.run_loop.idle:
+            if self._handles < HANDLES_A_STAGE:
+                return True
+            self._stuck("the agent never waits: it polls in a loop of sleep(0)")
+            return False
+        self._handles = 0
+        if calls.problem is not None:
+            raise calls.problem
+        if not self.live:
+            calls.check_replay()
+        if root.done():
+            if not self.live:
+                calls.journal.check_returned(calls.stage)
+            self._returned(root)
+            return False
+        if calls.journal.replay_left:
+            return self.releases.release()
+        if not self.live:
+            calls.check_replayed()
+            self.live = True
+        calls.submit()
+        if calls.journal.results:
+            return self.releases.release()
+        self.emits.flush_soon()
+        if not (calls.submitting or self.outbox.busy or self.releases.fetching):
+            self._rest()
+        return False
+
+    def _rest(self) -> None:
+        """Nothing is to be released: wait for steps, park, or find that nothing can ever happen."""
+        waiting = self.calls.waiting()
+        if not waiting:
+            tasks = self.run_loop.unfinished()
+            places = "; ".join(f"{task.branch.path} {_place(task)}" for task in tasks[:10])
+            self._stuck(f"nothing it waits for can ever happen: {places}")
+        elif all(call.waits_on_others for call in waiting):
+            parked = (self.calls.stage, tuple(call.id for call in waiting))
+            if parked != self._parked:
+                self._parked = parked
+                self.emits.flush()
+                self.outbox.send(Parked(stage=parked[0], waiting=parked[1]))
+
+    def _beat(self) -> None:
+        if self._parked is None or self._parked[0] != self.calls.stage:
+            self.outbox.send(Pulse())
+        self._pulse = self.host_loop.call_later(PULSE_SECONDS, self._beat)
+
+    # ---- what steps come to ----------------------------------------------------------------------
+
+    def _worked(self, work: StepWork, outcome: Outcome | None) -> None:
+        if not work.alive:
+            self.works.pop(work.step_id, None)
+        if self.ended or outcome is None or not work.wanted:
+            return
+        work.wanted = False
+        uploads: list[bytes] = []
+        ok_json, sha256 = outcome.ok_json, ""
+        if ok_json is not None and len(ok_json) > MAX_INLINE_BYTES // 4:
+            content = ok_json.encode()
+            if len(content) > MAX_INLINE_BYTES:
+                uploads.append(content)
+                ok_json, sha256 = None, hashlib.sha256(content).hexdigest()
+        frame = Finish(
+            step_id=work.step_id,
+            stage=self.calls.submitted_stage,
+            emits=self.emits.take(),
+            ok_json=ok_json,
+            failure=outcome.failure,
+            content_sha256=sha256,
+            duration_us=outcome.duration_us,
+        )
+        self.outbox.send(frame, uploads)
+
+    def _cancel_work(self, step_id: str) -> None:
+        work = self.works.get(step_id)
+        if work is not None:
+            work.cancel()
+
+    # ---- the end ---------------------------------------------------------------------------------
+
+    def _returned(self, root: RunTask) -> None:
+        failed = asyncio.CancelledError() if root.cancelled() else root.exception()
+        if failed is None:
+            try:
+                output_json = self.definition.encode_output(root.result())
+                ended = Ended(outcome="returned", output_json=output_json)
+            except ValueNotStorable as error:
+                text = f"the agent's result cannot be stored: {error}"
+                ended = Ended(outcome="raised", error_type="ValueNotStorable", message=text)
+        else:
+            logger.info("The agent raised", exc_info=failed)
+            error_type, message = self.definition.described_error(failed)
+            ended = Ended(outcome="raised", error_type=error_type, message=message)
+        self._end(RunStopped, ended, 0.0)
+
+    def _stuck(self, message: str) -> None:
+        self._end(RunStopped, Ended(outcome="stuck", message=message), 0.0)
+
+    def _lost(self, message: str) -> None:
+        """The agent's code and its log do not fit, or the log cannot be read: hold the run."""
+        self._end(RunStopped, Ended(outcome="diverged", message=message), 0.0)
+
+    def _end(self, ending: type[RunEnding], ended: Ended, grace_seconds: float) -> None:
+        if self._ender is not None:
+            self._ender.hasten(grace_seconds)
+            return
+        self.ending = ending
+        if self._pulse is not None:
+            self._pulse.cancel()
+        self._ender = Ending(self, ended, grace_seconds)
+        self._ender.begin()
+
+
+def _place(task: RunTask) -> str:
+    """Where a task waits, as `function (file:line)` of its innermost coroutine."""
+    coro: Any = task.get_coro()
+    name = getattr(coro, "__qualname__", "?")
+    where = ""
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None)
+        if frame is not None:
+            name = coro.__qualname__
+            where = f"({frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno})"
+        coro = getattr(coro, "cr_await", None)
+    return f"waits in {name} {where}"
+
+

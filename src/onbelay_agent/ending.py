@@ -1,0 +1,233 @@
+"""How a copy ends: the agent's code is unwound, work in flight gets its grace, Ended is sent.
+
+The outcome is fixed before any of it: what the agent's code raises or returns from here on changes
+nothing, and its calls are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from onbelay_agent.protocol import MAX_INLINE_BYTES, Cancel, Ended
+from onbelay_agent.work import Outcome, StepPlan, StepWork
+
+if TYPE_CHECKING:
+    from onbelay_agent.copy import Copy
+
+logger = logging.getLogger("onbelay_agent")
+
+ROUNDS = 5
+HANDLES_A_ROUND = 10_000
+MOST_REFUSALS = 1_000
+"""After that many refused calls the code is parked: its next call never returns."""
+LAST_WAIT_SECONDS = 0.5
+"""For cancelled work to be over before it is named as abandoned."""
+FINISHERS_SECONDS = 10.0
+
+_parked: list[Any] = []
+"""Coroutines that swallow their own end: kept, so that nothing ever runs in them again."""
+
+
+class Ending:
+    """The end of one copy."""
+
+    def __init__(self, copy: Copy, ended: Ended, grace_seconds: float) -> None:
+        self._copy = copy
+        self._ended = ended
+        self._refusals = 0
+        self._deadline = copy.host_loop.time() + max(0.0, grace_seconds)
+        self._told_to_end = ended.outcome in ("stopped", "suspended")
+        self._task: asyncio.Task[tuple[str, ...]] | None = None
+
+    @property
+    def tired(self) -> bool:
+        """Too many calls were refused: the next one is parked instead."""
+        return self._refusals > MOST_REFUSALS
+
+    def refuse(self) -> None:
+        """Raise what ends the run, unless the code has swallowed that too often already."""
+        self._refusals += 1
+        if not self.tired:
+            assert self._copy.ending is not None
+            raise self._copy.ending()
+
+    def hasten(self, grace_seconds: float) -> None:
+        """A stop came while the copy was ending: it may bring the deadline nearer, never push it."""
+        deadline = self._copy.host_loop.time() + max(0.0, grace_seconds)
+        if not self._told_to_end or deadline < self._deadline:
+            self._deadline = deadline
+
+    def begin(self) -> None:
+        """Unwind from a plain callback of the host's loop, then wind down what is in flight."""
+        self._copy.host_loop.call_soon(self._unwind_and_wind_down)
+
+    def _unwind_and_wind_down(self) -> None:
+        copy = self._copy
+        if self._ended.outcome == "diverged":
+            copy.emits.discard()
+        self._unwind()
+        if copy.ended:
+            return
+        copy.outbox.forget_begins()
+        if self._told_to_end:
+            for work in copy.works.values():
+                work.stopping = True
+        else:
+            self._cancel_calls()
+        needs_finishers = bool(copy.finishers) and self._ended.outcome in (
+            "returned",
+            "raised",
+            "stopped",
+        )
+        large = len(self._ended.output_json or "") > MAX_INLINE_BYTES // 4
+        if copy.works or needs_finishers or large or copy.outbox.busy or copy.releases.fetching:
+            self._task = copy.host_loop.create_task(self._wind_down(needs_finishers))
+            self._task.add_done_callback(self._wound_down)
+        else:
+            self._send(())
+
+    # ---- the agent's code ------------------------------------------------------------------------
+
+    def _unwind(self) -> None:
+        copy = self._copy
+        loop = copy.run_loop
+        assert copy.ending is not None
+        loop.quiet = True
+        for call in list(copy.calls.by_id.values()):
+            if call.future is not None and not call.future.done():
+                call.future.set_exception(copy.ending())
+        loop.turn(HANDLES_A_ROUND)
+        for _ in range(ROUNDS):
+            loop.close_generators()
+            tasks = loop.unfinished()
+            if not tasks and loop.idle:
+                break
+            for task in tasks:
+                task.cancel()
+            loop.turn(HANDLES_A_ROUND)
+        for task in loop.unfinished():
+            _close(task.get_coro())
+        loop.drop()
+
+    def _cancel_calls(self) -> None:
+        copy = self._copy
+        for work in copy.works.values():
+            work.cancel()
+        if self._ended.outcome in ("returned", "raised"):
+            open_ids = copy.calls.recorded_open()
+            if open_ids:
+                copy.outbox.send(Cancel(step_ids=open_ids))
+
+    # ---- what runs beside it ---------------------------------------------------------------------
+
+    async def _wind_down(self, needs_finishers: bool) -> tuple[str, ...]:
+        copy = self._copy
+        works = copy.works
+        if self._told_to_end:
+            while works_alive(works) and copy.host_loop.time() < self._deadline:
+                await asyncio.sleep(0.01)
+            for work in works.values():
+                work.cancel()
+        until = copy.host_loop.time() + LAST_WAIT_SECONDS
+        while works_alive(works) and copy.host_loop.time() < until:
+            await asyncio.sleep(0.01)
+        abandoned = [work.step_id for work in works.values() if work.alive]
+        if needs_finishers:
+            seconds = 0.3 if self._told_to_end else FINISHERS_SECONDS
+            for fn in reversed(copy.finishers):
+                if not await self._finished(fn, seconds):
+                    abandoned.append(f"on_finish {getattr(fn, '__qualname__', fn)}")
+        content = (self._ended.output_json or "").encode()
+        if len(content) > MAX_INLINE_BYTES:
+            await self._keep_output(content)
+        until = copy.host_loop.time() + (0.2 if self._told_to_end else FINISHERS_SECONDS)
+        while copy.outbox.busy and copy.host_loop.time() < until:
+            await asyncio.sleep(0.01)
+        await copy.releases.end()
+        return tuple(abandoned)
+
+    async def _keep_output(self, content: bytes) -> None:
+        try:
+            await self._copy.host.put_blob(content)
+        except Exception as error:
+            logger.exception("The host could not keep the run's output")
+            self._ended = Ended(
+                outcome="diverged", message=f"the run's output could not be kept: {error}"
+            )
+            return
+        self._ended = dataclasses.replace(
+            self._ended, output_json=None, content_sha256=hashlib.sha256(content).hexdigest()
+        )
+
+    async def _finished(self, fn: Callable[[], Any], seconds: float) -> bool:
+        """Run one of the author's on_finish functions; False when it would not end in time."""
+        over = asyncio.Event()
+
+        def done(work: StepWork, outcome: Outcome | None) -> None:
+            if outcome is not None and outcome.failure is not None:
+                logger.error("An on_finish function failed: %s", outcome.failure.message)
+            over.set()
+
+        plan = StepPlan(_resultless(fn), (), None, False, None, None)
+        copy = self._copy
+        work = StepWork("on_finish", "on_finish", 1, plan, copy.host_loop, _no_retries, done)
+        work.start()
+        try:
+            await asyncio.wait_for(over.wait(), seconds)
+        except TimeoutError:
+            work.cancel()
+            await asyncio.sleep(0)
+        return not work.alive
+
+    def _wound_down(self, task: asyncio.Task[tuple[str, ...]]) -> None:
+        if task.cancelled():
+            return
+        self._send(task.result())
+
+    def _send(self, abandoned: tuple[str, ...]) -> None:
+        copy = self._copy
+        if copy.ended:
+            return
+        emits = copy.emits.take()
+        copy.ended = True
+        copy.outbox.abandon()
+        copy.host.send(dataclasses.replace(self._ended, emits=emits, abandoned=abandoned))
+
+
+def works_alive(works: dict[str, StepWork]) -> bool:
+    """Whether any step still runs."""
+    return any(work.alive for work in works.values())
+
+
+def _close(coro: Any) -> None:
+    try:
+        coro.close()
+    except BaseException:
+        # Its own finally blocks may raise anything; the outcome is fixed and nobody waits for it.
+        logger.debug("Agent code raised while it was closed", exc_info=True)
+    if getattr(coro, "cr_frame", None) is not None:
+        _parked.append(coro)
+
+
+def _resultless(fn: Callable[[], Any]) -> Callable[[], Any]:
+    if inspect.iscoroutinefunction(fn):
+
+        async def awaited() -> None:
+            await fn()
+
+        return awaited
+
+    def called() -> None:
+        fn()
+
+    return called
+
+
+def _no_retries(work: StepWork, message: str) -> None:
+    raise AssertionError("on_finish functions are not tried again")

@@ -1,0 +1,379 @@
+"""The run's own event loop: asyncio for agent code, turned by the host's loop.
+
+It has a queue of ready callbacks and no selector. An empty queue is idle, exactly: nothing but a
+released result can make the agent's code go on. Its clock is the time of the last released result,
+its timers are durable waits, and whatever would reach outside (sockets, threads, executors,
+subprocesses) is refused by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+import sys
+import weakref
+from asyncio import events
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from types import CodeType
+from typing import Any, NoReturn, Protocol
+
+from onbelay_agent.branch import ROOT, Branch, FinalizerBranch, escaped
+from onbelay_agent.errors import RefusedCall
+
+logger = logging.getLogger("onbelay_agent")
+
+_ENSURE_FUTURE: frozenset[CodeType] = frozenset(
+    fn.__code__
+    for fn in (asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
+    if fn is not None
+)
+_TASKS_FILE = asyncio.tasks.__file__
+
+
+class RunFuture(asyncio.Future[Any]):
+    """A future that hashes by creation number, so that sets of futures iterate alike."""
+
+    def __init__(self, number: int, loop: RunLoop) -> None:
+        self._number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    __eq__ = object.__eq__
+
+
+class RunTask(asyncio.Task[Any]):
+    """A task that knows its branch and hashes by creation number."""
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        number: int,
+        loop: RunLoop,
+        parent: Branch,
+        name: str | None,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._number = number
+        self._parent = parent
+        self._explicit = name
+        self._branch: Branch | None = None
+        super().__init__(coro, loop=loop, name=name, context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    __eq__ = object.__eq__
+
+    def set_name(self, value: object) -> None:
+        """Name the task; the branch follows when nothing was asked in it yet."""
+        self._explicit = str(value)
+        super().set_name(value)
+
+    @property
+    def branch(self) -> Branch:
+        """Numbered when it is first needed: after `asyncio.create_task` has set an explicit name."""
+        if self._branch is None:
+            if self._explicit is not None:
+                label = "=" + escaped(self._explicit)
+            else:
+                coro = self.get_coro()
+                label = escaped(getattr(coro, "__name__", type(coro).__name__))
+            self._branch = self._parent.child(label)
+        return self._branch
+
+
+class RunTimer(asyncio.TimerHandle):
+    """A timer that is a durable wait; `wait` is whatever the timekeeper attached to it."""
+
+    wait: Any = None
+    _scheduled: bool
+
+
+class Timekeeper(Protocol):
+    """Who makes timers durable."""
+
+    def timer_set(self, timer: RunTimer) -> None:
+        """A timer in the future was set."""
+
+    def timer_cancelled(self, timer: RunTimer) -> None:
+        """It is no longer wanted."""
+
+
+class RunLoop(asyncio.AbstractEventLoop):
+    """See the module. Not thread-safe: used from the host loop's thread alone."""
+
+    def __init__(self, timekeeper: Timekeeper) -> None:
+        self.now_us = 0
+        self.quiet = False
+        """Set once the run is ending: nobody needs to hear of errors nobody waited for."""
+        self._ready: deque[asyncio.Handle] = deque()
+        self._numbers = itertools.count(1)
+        self._callbacks: Branch
+        self._finalizer: Branch
+        self._timekeeper = timekeeper
+        self._tasks: list[RunTask] = []
+        self._sweep_at = 64
+        self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self._exception_handler: Callable[..., object] | None = None
+        self._turning = False
+
+    # ---- turned by the host ----------------------------------------------------------------------
+
+    def turn(self, most_handles: int) -> int:
+        """Run until idle or until `most_handles` callbacks ran; returns how many did.
+
+        Must be called from a plain callback of the host's loop, never from inside a task."""
+        ready = self._ready
+        if not ready:
+            return 0
+        outer = events._get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
+        events._set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=self._generator_begun, finalizer=self._generator_dropped)
+        self._turning = True
+        ran = 0
+        try:
+            while ready and ran < most_handles:
+                ran += 1
+                handle = ready.popleft()
+                if not handle.cancelled():
+                    try:
+                        handle._run()
+                    except SystemExit:
+                        # The task holds it as its exception; it must not end the host.
+                        pass
+        finally:
+            self._turning = False
+            sys.set_asyncgen_hooks(*hooks)
+            events._set_running_loop(outer)
+        return ran
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to run."""
+        return not self._ready
+
+    def unfinished(self) -> list[RunTask]:
+        """Tasks that are not done, in creation order."""
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._sweep_at = max(64, 2 * len(self._tasks))
+        return list(self._tasks)
+
+    def close_generators(self) -> None:
+        """Close what async generators are still open, as tasks of the next turn."""
+        generators = list(self._generators)
+        self._generators.clear()
+        for generator in generators:
+            self._close_later(generator)
+
+    def fire(self, timer: RunTimer) -> None:
+        """Run a timer's callback in the next turn."""
+        timer._scheduled = False
+        self._ready.append(timer)
+
+    def drop(self) -> None:
+        """Run nothing more."""
+        self._ready.clear()
+        self._tasks.clear()
+
+    def plant(self, seed: str) -> Branch:
+        """The root branch of a run with this seed."""
+        self._callbacks = Branch(f"{ROOT}/callback", seed)
+        self._finalizer = FinalizerBranch(f"{ROOT}/finalizer", seed)
+        return Branch(ROOT, seed)
+
+    def start(
+        self, coro: Coroutine[Any, Any, Any], root: Branch, context: contextvars.Context
+    ) -> RunTask:
+        """Make the run's root task."""
+        task = self._task(coro, root, None, context)
+        task._branch = root
+        return task
+
+    def current_branch(self) -> Branch:
+        """The branch of the running task. Raises RefusedCall outside of the run's tasks."""
+        if not self._turning or events._get_running_loop() is not self:
+            raise RefusedCall("the context was used outside of its run's own code")
+        task = asyncio.current_task(self)
+        if task is None:
+            return self._callbacks
+        if type(task) is not RunTask:
+            raise RefusedCall(
+                f"the task {task.get_name()!r} was not made by the run's loop; "
+                "make it with asyncio.create_task or a TaskGroup"
+            )
+        return task.branch
+
+    # ---- what asyncio asks of a loop -------------------------------------------------------------
+
+    def call_soon(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        timer = RunTimer(when, callback, args, self, context)
+        if when <= self.time():
+            self._ready.append(timer)
+        else:
+            timer._scheduled = True
+            self._timekeeper.timer_set(timer)
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if isinstance(handle, RunTimer) and handle._scheduled:
+            handle._scheduled = False
+            self._timekeeper.timer_cancelled(handle)
+
+    def time(self) -> float:
+        return self.now_us / 1e6
+
+    def create_future(self) -> RunFuture:
+        return RunFuture(next(self._numbers), self)
+
+    def create_task(
+        self,
+        coro: Any,
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **options: Any,
+    ) -> RunTask:
+        if options.get("eager_start"):
+            raise RefusedCall("eager tasks are not supported in agent code")
+        caller = sys._getframe(1)
+        if caller.f_code in _ENSURE_FUTURE:
+            self._refuse_bare_as_completed(caller)
+        running = asyncio.current_task(self)
+        parent = running.branch if isinstance(running, RunTask) else self._callbacks
+        return self._task(coro, parent, name, context)
+
+    def _task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        parent: Branch,
+        name: str | None,
+        context: contextvars.Context | None,
+    ) -> RunTask:
+        task = RunTask(
+            coro, number=next(self._numbers), loop=self, parent=parent, name=name, context=context
+        )
+        # Held until done: a task that only waits must not vanish with a garbage collection.
+        self._tasks.append(task)
+        if len(self._tasks) > self._sweep_at:
+            self.unfinished()
+        return task
+
+    def _refuse_bare_as_completed(self, frame: Any) -> None:
+        for _ in range(4):
+            frame = frame.f_back
+            if frame is None or frame.f_code.co_filename != _TASKS_FILE:
+                return
+            qualname = frame.f_code.co_qualname
+            if "as_completed" in qualname or "_AsCompletedIterator" in qualname:
+                raise RefusedCall(
+                    "as_completed over coroutines starts them in an order no replay repeats; "
+                    "give it tasks: [asyncio.create_task(c) for c in …]"
+                )
+
+    def is_running(self) -> bool:
+        return self._turning
+
+    def is_closed(self) -> bool:
+        return False
+
+    def get_debug(self) -> bool:
+        return False
+
+    def set_debug(self, enabled: bool) -> None:
+        """Ignored: debug mode of asyncio would time callbacks by a clock this loop does not have."""
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def get_exception_handler(self) -> Any:
+        return self._exception_handler
+
+    def set_exception_handler(self, handler: Any) -> None:
+        self._exception_handler = handler
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        logger.error(
+            "In agent code: %s",
+            context.get("message", "an error nobody waited for"),
+            exc_info=error if error is not None else False,
+        )
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self.quiet:
+            return
+        if self._exception_handler is not None:
+            self._exception_handler(self, context)
+        else:
+            self.default_exception_handler(context)
+
+    # ---- async generators ------------------------------------------------------------------------
+
+    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self._generators.add(generator)
+
+    def _generator_dropped(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if not self.quiet:
+            self._close_later(generator)
+
+    def _close_later(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self.call_soon(self._close_generator, generator)
+
+    def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        task = self._task(generator.aclose(), self._finalizer, None, None)
+        task._branch = self._finalizer
+
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: RunLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RefusedCall(f"loop.{name} is refused in agent code: put it in a step")
+
+    refuse.__name__ = name
+    refuse.__doc__ = "Refused in agent code."
+    return refuse
+
+
+_REFUSED = """
+run_in_executor set_default_executor shutdown_default_executor call_soon_threadsafe
+set_task_factory run_forever run_until_complete stop close shutdown_asyncgens
+getaddrinfo getnameinfo create_connection create_server create_unix_connection create_unix_server
+create_datagram_endpoint connect_accepted_socket start_tls sendfile subprocess_shell
+subprocess_exec connect_read_pipe connect_write_pipe add_reader remove_reader add_writer
+remove_writer sock_recv sock_recv_into sock_recvfrom sock_recvfrom_into sock_sendall sock_sendto
+sock_connect sock_accept sock_sendfile add_signal_handler remove_signal_handler
+"""
+
+for _name in _REFUSED.split():
+    setattr(RunLoop, _name, _refusal(_name))

@@ -1,0 +1,105 @@
+"""Giving the agent its results: one at a time, in the order of the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from onbelay_agent.call import Call
+from onbelay_agent.calls import Calls
+from onbelay_agent.errors import ValueNotStorable, raised_by
+from onbelay_agent.journal import Diverged
+from onbelay_agent.loop import RunLoop
+from onbelay_agent.protocol import Host, Record
+
+logger = logging.getLogger("onbelay_agent")
+
+
+class Releases:
+    """Takes the next result of the log and lets the waiting code go on with it."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        run_loop: RunLoop,
+        host: Host,
+        host_loop: asyncio.AbstractEventLoop,
+        wake: Callable[[], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        self._calls = calls
+        self._run_loop = run_loop
+        self._host = host
+        self._host_loop = host_loop
+        self._wake = wake
+        self._lost = lost
+        self._fetched: tuple[Record, bytes] | None = None
+        self._fetch: asyncio.Task[None] | None = None
+
+    @property
+    def fetching(self) -> bool:
+        """The next result's blob is on its way."""
+        return self._fetch is not None
+
+    def release(self) -> bool:
+        """Release the next result; False when its blob must be fetched first. Raises Diverged."""
+        journal = self._calls.journal
+        record = journal.results[0]
+        call = self._calls.by_id.get(record.step_id)
+        if call is None:
+            raise Diverged(
+                f"{record.step_id}: recorded as finished, found: the agent did not ask for it"
+            )
+        blob: bytes | None = None
+        if call.state != "cancelled" and record.content_sha256:
+            if self._fetched is None or self._fetched[0] is not record:
+                if self._fetch is None:
+                    self._fetch = self._host_loop.create_task(self._fetch_blob(record))
+                return False
+            blob, self._fetched = self._fetched[1], None
+        journal.results.popleft()
+        if journal.replay_left:
+            journal.replay_left -= 1
+        del self._calls.by_id[record.step_id]
+        if call.state != "cancelled":
+            self._deliver(call, record, blob)
+        return True
+
+    def _deliver(self, call: Call, record: Record, blob: bytes | None) -> None:
+        call.state = "over"
+        self._calls.stage += 1
+        if record.time_us > self._run_loop.now_us:
+            self._run_loop.now_us = record.time_us
+        if call.timer is not None:
+            self._run_loop.fire(call.timer)
+            return
+        future = call.future
+        assert future is not None
+        if record.failure is not None:
+            future.set_exception(raised_by(record.failure))
+            return
+        try:
+            future.set_result(call.decode(record, blob) if call.decode is not None else None)
+        except ValueNotStorable as error:
+            raise Diverged(f"{call.id}: its recorded result does not fit: {error}") from None
+        except Exception as error:
+            future.set_exception(error)
+
+    async def _fetch_blob(self, record: Record) -> None:
+        try:
+            self._fetched = (record, await self._host.get_blob(record.content_sha256))
+        except LookupError:
+            self._lost(f"{record.step_id}: its recorded result is no longer kept")
+        except Exception as error:
+            logger.exception("The host could not give a blob")
+            self._lost(f"{record.step_id}: its recorded result cannot be read: {error}")
+        finally:
+            self._fetch = None
+        self._wake()
+
+    async def end(self) -> None:
+        """Leave no fetch behind."""
+        if self._fetch is not None:
+            self._fetch.cancel()
+            await asyncio.wait([self._fetch])

@@ -1,0 +1,233 @@
+"""The work of a step: the author's function, run beside the agent on the host's loop.
+
+An async function runs as a task of the host's loop in a fresh context, a sync one in a daemon thread
+of its own. A thread cannot be killed: once it is no longer wanted its next emit raises RunStopped in
+it, and one that goes on regardless is named when the copy ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from onbelay_agent import values
+from onbelay_agent.errors import RunStopped, ValueNotStorable
+from onbelay_agent.protocol import Failure
+from onbelay_agent.values import Adapter
+
+INSIDE: ContextVar[StepWork | None] = ContextVar("onbelay_step", default=None)
+"""The step whose function is running here; None in agent code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How a step's function is tried again after it raised, within the same step.
+
+    `times` further tries at most; the first waits `delay_seconds`, each later one `factor` times as
+    long, never more than `longest_seconds`."""
+
+    times: int
+    delay_seconds: float = 1.0
+    factor: float = 2.0
+    longest_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.times <= 100:
+            raise ValueError("retries: times must be between 0 and 100")
+        if self.delay_seconds < 0 or self.longest_seconds < 0 or self.factor < 1:
+            raise ValueError("retries: delays must not be negative, nor factor below 1")
+
+    def delay_before(self, again: int) -> float:
+        """Seconds to wait before the `again`-th further try, counted from 1."""
+        return min(self.longest_seconds, self.delay_seconds * self.factor ** min(again - 1, 64))
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What to run for a step, and how."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    adapter: Adapter | None
+    once: bool
+    retries: Retries | None
+    timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a step: exactly one of `ok_json` and `failure`."""
+
+    ok_json: str | None
+    failure: Failure | None
+    duration_us: int
+
+
+class StepWork:
+    """One attempt at a step. `wanted` turns false when nobody waits for it any more."""
+
+    def __init__(
+        self,
+        step_id: str,
+        name: str,
+        attempt: int,
+        plan: StepPlan,
+        loop: asyncio.AbstractEventLoop,
+        log: Callable[[StepWork, str], None],
+        done: Callable[[StepWork, Outcome | None], None],
+    ) -> None:
+        self.step_id = step_id
+        self.branch = f"{step_id}/attempt{attempt}"
+        self.wanted = True
+        self.stopping = False
+        """The run is ending; the function may still finish."""
+        self._name = name
+        self._plan = plan
+        self._loop = loop
+        self._log = log
+        self._done = done
+        self._ordinal = 0
+        self._threads_running = 0
+        self._context = contextvars.Context()
+        self._context.run(INSIDE.set, self)
+        self._task: asyncio.Task[Outcome] | None = None
+
+    def start(self) -> None:
+        """Begin; `done` is called once on the host's loop, with None when it was cancelled."""
+        self._task = self._loop.create_task(self._run(), context=self._context)
+        self._task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        """End it: an async function is cancelled, a thread is asked through its next emit."""
+        self.wanted = False
+        self.stopping = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def next_place(self) -> str:
+        """The place of this attempt's next emit. Host loop only."""
+        self._ordinal += 1
+        return f"{self.branch}:emit#{self._ordinal}"
+
+    @property
+    def alive(self) -> bool:
+        """Its task or one of its threads still runs."""
+        return self._threads_running > 0 or (self._task is not None and not self._task.done())
+
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        self._done(self, None if task.cancelled() else task.result())
+
+    async def _run(self) -> Outcome:
+        began = time.monotonic_ns()
+        again = 0
+        while True:
+            ok_json, failure = await self._once()
+            retries = self._plan.retries
+            if failure is None or retries is None or again >= retries.times or self.stopping:
+                return Outcome(ok_json, failure, (time.monotonic_ns() - began) // 1000)
+            again += 1
+            delay = retries.delay_before(again)
+            self._log(
+                self,
+                f"{self._name}: {failure.message}; trying again in {delay:g} s "
+                f"({again} of {retries.times})",
+            )
+            await asyncio.sleep(delay)
+
+    async def _once(self) -> tuple[str | None, Failure | None]:
+        try:
+            if self._plan.timeout_seconds is None:
+                return await self._result(), None
+            async with asyncio.timeout(self._plan.timeout_seconds):
+                return await self._result(), None
+        except asyncio.CancelledError:
+            if not self.wanted:
+                raise
+            return None, self._failure("CancelledError", "its function cancelled itself")
+        except KeyboardInterrupt:
+            raise
+        except TimeoutError as error:
+            seconds = self._plan.timeout_seconds
+            text = str(error) or (f"timed out after {seconds:g} s" if seconds else "timed out")
+            return None, self._failure("TimeoutError", text)
+        except BaseException as error:
+            return None, self._failure(type(error).__name__, str(error))
+
+    async def _result(self) -> str:
+        plan = self._plan
+        if inspect.iscoroutinefunction(plan.fn):
+            return self._encoded(await plan.fn(*plan.args))
+        value, text = await self._in_thread()
+        if text is not None:
+            return text
+        return self._encoded(await value)
+
+    async def _in_thread(self) -> tuple[Any, str | None]:
+        """The function's value, and its JSON unless the value must be awaited first."""
+        loop = self._loop
+        ended: asyncio.Future[tuple[Any, str | None]] = loop.create_future()
+
+        def settle(result: tuple[Any, str | None] | None, error: BaseException | None) -> None:
+            self._threads_running -= 1
+            if ended.done():
+                return
+            if error is not None:
+                ended.set_exception(error)
+            else:
+                ended.set_result(result if result is not None else (None, None))
+
+        def run() -> None:
+            result: tuple[Any, str | None] | None = None
+            failed: BaseException | None = None
+            try:
+                value = self._plan.fn(*self._plan.args)
+                result = (value, None if inspect.isawaitable(value) else self._encoded(value))
+            except StopIteration as error:
+                failed = RuntimeError(f"StopIteration: {error}")
+            except BaseException as error:
+                failed = error
+            try:
+                loop.call_soon_threadsafe(settle, result, failed)
+            except RuntimeError:
+                # The host's loop is gone, and with it everybody who could hear of the result.
+                return
+
+        context = contextvars.copy_context()
+        thread = threading.Thread(
+            target=context.run, args=(run,), name=f"step {self.step_id}", daemon=True
+        )
+        self._threads_running += 1
+        thread.start()
+        return await ended
+
+    def _encoded(self, value: Any) -> str:
+        adapter = self._plan.adapter
+        try:
+            text = values.encode(value, adapter)
+            if adapter is not None:
+                values.decode(text, adapter)
+        except ValueNotStorable as error:
+            raise ValueNotStorable(f"its result cannot be stored: {error}") from None
+        return text
+
+    def _failure(self, error_type: str, message: str) -> Failure:
+        message = message[:2000].encode("utf-8", "replace").decode()
+        return Failure(
+            type="StepFailed",
+            message=f"{self._name}: {error_type}: {message}" if message else error_type,
+            data_json=values.encode(
+                {"step": self._name, "error_type": error_type, "message": message}
+            ),
+        )
+
+    def refuse_if_unwanted(self) -> None:
+        """Raises RunStopped in a function whose step nobody waits for any more."""
+        if not self.wanted:
+            raise RunStopped(f"step {self._name!r} is no longer wanted")
