@@ -61,9 +61,8 @@ def estimate(resolution: Resolution) -> Quality:
     missed_disputed = float((chance * weights)[disputed].sum())
     precision = right / joined if joined else 1.0
     precision_check = _precision_check(resolution, weights)
-    recall_high = right / (right + missed_plain) if right + missed_plain else 1.0
-    all_missed = right + missed_plain + missed_disputed
-    recall_low = right / all_missed if all_missed else 1.0
+    recall_high = _share_found(right, missed_plain)
+    recall_low = _share_found(right, missed_plain + missed_disputed)
     recall_check = _recall_check(resolution, weights)
     precisions = [precision] if precision_check is None else [precision, precision_check]
     recalls = [recall_low, recall_high] + ([] if recall_check is None else [recall_check])
@@ -77,6 +76,11 @@ def estimate(resolution: Resolution) -> Quality:
         joined_pairs=joined,
         disputed_pairs=int(weights[disputed].sum()),
     )
+
+
+def _share_found(found: float, missed: float) -> float:
+    """1 where not even one pair is expected: nothing can be missed in a table without copies."""
+    return found / (found + missed) if found + missed >= 1 else 1.0
 
 
 def _rounded(share: float) -> float:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 # Text that was encoded as UTF-8 and read as one of these comes back by reversing the mistake.
-_MISREAD_AS: Final = ("mac_roman", "cp1252", "latin-1")
+_MISREAD_AS: Final = ("cp1252", "latin-1", "mac_roman")
 _MAX_MISREADS: Final = 3
 MAX_CELL_CHARACTERS: Final = 4_000
 
@@ -67,7 +67,8 @@ def _reread(text: str) -> str | None:
             better = text.encode(encoding).decode("utf-8")
         except UnicodeError:
             continue
-        if len(better) < len(text):
+        plausible = all(unicodedata.category(c)[0] in "LNPSZ" for c in better if not c.isascii())
+        if len(better) < len(text) and plausible:
             return better
     return None
 

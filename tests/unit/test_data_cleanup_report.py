@@ -1,0 +1,94 @@
+"""Proof and report: complete, bound to what is applied, and safe whatever the data says."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from onbelay_server.blueprints.data_cleanup import BLUEPRINT
+from onbelay_server.blueprints.data_cleanup.lineage import lineage_picture
+from onbelay_server.blueprints.data_cleanup.overview import overview
+from onbelay_server.blueprints.data_cleanup.proposal import proposal, rules_markdown
+from onbelay_server.blueprints.data_cleanup.report import report_html
+from onbelay_server.blueprints.data_cleanup.resolution import Resolution, Settings, resolve
+from onbelay_server.blueprints.data_cleanup.rules import RULE_NAMES
+
+_HOSTILE = "<script>alert(1)</script>"
+
+
+def hostile_table() -> bytes:
+    rows = [
+        f'{n},"{_HOSTILE} $x^2$ **Shop** [a](b) | {n // 2} \u4e2d\u6587",'
+        f"{n // 2 + 1} Main St,555{n // 2:04}"
+        for n in range(60)
+    ]
+    return ("Id,name,address,phone\n" + "\n".join(rows) + "\n").encode()
+
+
+@pytest.fixture(scope="module")
+def resolution() -> Resolution:
+    return resolve(hostile_table(), Settings())
+
+
+def test_the_proposal_has_proof_for_every_rule(resolution: Resolution) -> None:
+    rules = proposal(resolution)
+    json.dumps(rules, allow_nan=False)
+    assert [rule["name"] for rule in rules["rules"]] == ["identical", *RULE_NAMES]
+    joined = [rule for rule in rules["rules"] if rule["row_pairs"]]
+    assert joined
+    assert all(rule["samples"] for rule in joined)
+    assert rules["rows"] == 60
+    assert sum(rule["row_pairs"] for rule in rules["rules"]) <= rules["quality"]["joined_pairs"]
+
+
+def test_the_digest_binds_table_and_settings(resolution: Resolution) -> None:
+    digest = proposal(resolution)["digest"]
+    assert proposal(resolve(hostile_table(), Settings()))["digest"] == digest
+    other = resolve(hostile_table(), Settings.of(None, 0.9, None))
+    assert proposal(other)["digest"] != digest
+    assert proposal(resolve(hostile_table() + b"99,x,,\n", Settings()))["digest"] != digest
+    assert digest in rules_markdown(proposal(resolution))
+
+
+def test_data_stays_data_in_the_page_a_person_decides_on(resolution: Resolution) -> None:
+    page = rules_markdown(proposal(resolution))
+    assert "\\<script\\>" in page
+    assert "<script>" not in page
+    assert "**Shop**" not in page
+
+
+def test_the_report_is_self_contained_and_escaped(resolution: Resolution) -> None:
+    rules = proposal(resolution)
+    profile = overview(resolution.table, resolution.roles)
+    verdict = {"by": "ada <b>", "comment": "fine & good"}
+    page = report_html(resolution, profile, rules, approved=verdict)
+    assert _HOSTILE not in page
+    assert "&lt;script&gt;" in page
+    assert "ada &lt;b&gt;" in page
+    assert not re.search(r'(?:src|href)="(?!data:image/svg\+xml;base64,)', page)
+    assert page.count('src="data:image/svg+xml;base64,') == 4
+    assert page == report_html(resolution, profile, rules, approved=verdict)
+
+
+def test_a_rejection_is_reported_with_the_persons_words(resolution: Resolution) -> None:
+    profile = overview(resolution.table, resolution.roles)
+    page = report_html(resolution, profile, proposal(resolution), rejected="no, ask <Bob>")
+    assert "no, ask &lt;Bob&gt;" in page
+    assert "rejected" in page
+    silent = report_html(resolution, profile, proposal(resolution), rejected="")
+    assert "rejected" in silent
+
+
+def test_the_lineage_picture_is_well_formed_and_stable(resolution: Resolution) -> None:
+    picture = lineage_picture(resolution)
+    ET.fromstring(picture)
+    assert picture == lineage_picture(resolution)
+    assert "60 input rows" in picture
+
+
+def test_the_blueprint_names_the_rules_that_exist() -> None:
+    properties = BLUEPRINT["input_schema"]["properties"]
+    assert tuple(properties["rules_off"]["items"]["enum"]) == RULE_NAMES
