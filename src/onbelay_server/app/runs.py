@@ -79,11 +79,17 @@ class Runs:
         reads = Reads(runs=[run_id], requests=[idempotency.key] if idempotency is not None else [])
         return await self.view((await self._store.write(reads, update)).result)
 
-    async def delete(self, caller: Principal, run_id: str) -> int:
+    async def delete(
+        self, caller: Principal, run_id: str, idempotency: Idempotency | None = None
+    ) -> int:
         """Remove a root run with its whole tree, events and files; how many runs went.
 
         Raises NotFound; FailedPrecondition (RUN_NOT_FINISHED) unless every run of the tree has
         ended, and for a run that is not a root."""
+        if idempotency is not None:
+            earlier = await self._deleted_earlier(idempotency)
+            if earlier is not None:
+                return earlier
         run = controlled(await self._store.run(run_id), caller)
         if run.root_id != run.id:
             raise FailedPrecondition(
@@ -91,9 +97,18 @@ class Runs:
                 reason="RUN_NOT_FINISHED",
                 metadata={"root_run_id": run.root_id},
             )
-        deleted = await self._sweeper.delete_tree(run_id)
+        deleted = await self._sweeper.delete_tree(run_id, idempotency)
         if not deleted:
             raise FailedPrecondition(
                 "a run of this tree has not ended: stop it first", reason="RUN_NOT_FINISHED"
             )
         return deleted
+
+    async def _deleted_earlier(self, idempotency: Idempotency) -> int | None:
+        """How many runs the first call with this request_id removed."""
+
+        def look(rows: Rows, now_us: int) -> Change[str | None]:
+            return Change(result=idempotency.answered(rows))
+
+        answer = (await self._store.write(Reads(requests=[idempotency.key]), look)).result
+        return None if answer is None else int(answer)

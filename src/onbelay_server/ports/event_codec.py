@@ -20,15 +20,21 @@ class RecordedEvent:
     payload: EventPayload | UnknownPayload
 
 
+class UnencodableEvent(ValueError):
+    """A value that no event can hold: half of a surrogate pair, a number out of its range."""
+
+
 class EventCodec(Protocol):
     """Turns events into stored bytes and back. Pure and thread-safe."""
 
     def encode(self, run_id: str, step_id: str, payload: EventPayload) -> bytes:
-        """The event's bytes without sequence, time and epoch, which only the commit knows."""
+        """The event's bytes without sequence, time and epoch, which only the commit knows.
+
+        Raises UnencodableEvent."""
         ...
 
     def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
-        """`body` with sequence, time and epoch appended as encoded fields, nothing encoded again."""
+        """`body` with sequence, time and epoch appended as fields, nothing encoded again."""
         ...
 
     def decode(self, body: bytes) -> RecordedEvent:

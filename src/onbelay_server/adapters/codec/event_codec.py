@@ -8,7 +8,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from onbelay.v1.event_pb2 import RunEvent
 from onbelay_server.adapters.codec.shape import Shape, UnknownNumber, microseconds
 from onbelay_server.domain.event import KINDS, EventPayload, UnknownPayload
-from onbelay_server.ports.event_codec import RecordedEvent
+from onbelay_server.ports.event_codec import RecordedEvent, UnencodableEvent
 
 _payload_fields = {
     KINDS[field.message_type.name]: field
@@ -78,11 +78,12 @@ class ProtoEventCodec:
         self._tail: tuple[int, int, bytes] = (0, 0, _encode_tail(0, 0))
 
     def encode(self, run_id: str, step_id: str, payload: EventPayload) -> bytes:
-        """Raises ValueError where a value does not fit: text that is no Unicode (a lone surrogate),
-        a number out of its range."""
         name, to_message = _encoder_of_type[type(payload)]
-        event = RunEvent(run_id=run_id, step_id=step_id, **{name: to_message(payload)})  # type: ignore[arg-type]
-        return event.SerializeToString()
+        try:
+            event = RunEvent(run_id=run_id, step_id=step_id, **{name: to_message(payload)})  # type: ignore[arg-type]
+            return event.SerializeToString()
+        except ValueError as error:
+            raise UnencodableEvent("the value does not fit an event") from error
 
     def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
         """Raises ValueError for a sequence, time or epoch out of its range."""

@@ -23,7 +23,7 @@ from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.domain.stopping import wound_down
 from onbelay_server.domain.transition import Trigger
 from onbelay_server.domain.waiting import voided
-from onbelay_server.ports.event_codec import RecordedEvent
+from onbelay_server.ports.event_codec import RecordedEvent, UnencodableEvent
 from onbelay_server.ports.harness import Copy, Launch, Lost
 
 T = TypeVar("T")
@@ -147,7 +147,7 @@ class Executor:
         except Refusal:
             self._is_over = True
         except UnencodableEvent as problem:
-            await self._fail(FailureReason.HARNESS_ERROR, f"the agent said what is no text: {problem}")
+            await self._fail(FailureReason.HARNESS_ERROR, f"the agent's words: {problem}")
         if not self._is_over:
             await self._keep_deadlines()
 

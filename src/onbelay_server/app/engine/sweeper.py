@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onbelay_server.app.idempotency import Idempotency
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.error import Changed, Refusal, Unavailable
@@ -70,10 +71,11 @@ class Sweeper:
             log.info("retention", extra={"action": "trees_removed", "count": removed})
         return removed
 
-    async def delete_tree(self, root_id: str) -> int:
+    async def delete_tree(self, root_id: str, idempotency: Idempotency | None = None) -> int:
         """Remove a tree whose every run is final, with all that belongs to it; how many runs went,
-        none when one of them has not ended."""
-        reads = Reads(runs=[root_id], trees=[root_id])
+        none when one of them has not ended. The number is remembered for a repeated request."""
+        keys = [idempotency.key] if idempotency is not None else []
+        reads = Reads(runs=[root_id], trees=[root_id], requests=keys)
         contents: list[str] = []
         members = await self._members(root_id)
         for member in members:
@@ -84,7 +86,9 @@ class Sweeper:
             if not tree or not all(run.state.is_final for run in tree):
                 raise Changed("not all of it has ended")
             leaves_first: list[Run] = sorted(tree, key=_depth, reverse=True)
-            return Change(result=None, delete=leaves_first)
+            count = str(len(leaves_first))
+            put = [idempotency.remembered(count, now_us)] if idempotency is not None else []
+            return Change(result=None, put=put, delete=leaves_first)
 
         try:
             await self._store.write(reads, delete)
