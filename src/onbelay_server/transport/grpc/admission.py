@@ -58,7 +58,7 @@ class Admission:
         if self._calls[key] >= self._calls_limit:
             raise ResourceExhausted(
                 f"more than {self._calls_limit} calls of this caller are in flight",
-                metadata={"limit": str(self._calls_limit)},
+                metadata={"quota": "calls in flight", "limit": str(self._calls_limit)},
                 retry_after_seconds=1.0,
             )
         with self._counted(self._calls, key):
