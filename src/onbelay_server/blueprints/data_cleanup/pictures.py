@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
@@ -33,6 +36,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": INK,
 }
 _MAX_COLUMNS_SHOWN = 24
+_DRAWING = threading.Lock()
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -40,9 +44,12 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def styled() -> Any:
-    """The context in which every picture is drawn and saved."""
-    return matplotlib.rc_context(_STYLE)
+@contextmanager
+def styled() -> Iterator[None]:
+    """The context in which every picture is drawn and saved, one at a time: the library's style is
+    the process's, and the thread of an abandoned attempt may still be drawing."""
+    with _DRAWING, matplotlib.rc_context(_STYLE):
+        yield
 
 
 def as_svg(figure: Figure) -> str:

@@ -188,5 +188,6 @@ def resolved(data: bytes, settings: Settings, progress: Progress = silent) -> Re
     the same resolution compute it once, and after a crash once more."""
     kept = _remembered(data, settings)
     if not kept:
+        # Two threads at once compute it twice, with the same result: cheaper than waiting.
         kept.append(resolve(data, settings, progress))
     return kept[0]
