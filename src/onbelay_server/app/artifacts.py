@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from onbelay_server.app.uploads import Chunk, Uploads
@@ -121,7 +121,7 @@ class Artifacts:
 
     async def open(
         self, caller: Principal, artifact_id: str, offset_bytes: int
-    ) -> tuple[Artifact, AsyncIterator[bytes]]:
+    ) -> tuple[Artifact, AsyncGenerator[bytes, None]]:
         """What an artifact is, and its bytes from the offset on, in chunks.
 
         Raises NotFound for one the caller may not know of, OutOfRange (metadata size_bytes)."""
@@ -134,7 +134,18 @@ class Artifacts:
                 reason="OFFSET_OUT_OF_RANGE",
                 metadata={"size_bytes": str(artifact.size_bytes)},
             )
-        return artifact, self._blobs.read(artifact.sha256, offset_bytes, READ_CHUNK_BYTES)
+        return artifact, self._bytes(artifact, offset_bytes)
+
+    async def _bytes(self, artifact: Artifact, offset_bytes: int) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in self._blobs.read(artifact.sha256, offset_bytes, READ_CHUNK_BYTES):
+                yield chunk
+                offset_bytes += len(chunk)
+        except LookupError:
+            offset_bytes = -1
+        if offset_bytes != artifact.size_bytes:
+            # Retention removed it while it was read.
+            raise _unknown()
 
     async def _sees(self, caller: Principal, artifact: Artifact) -> bool:
         if artifact.tenant != caller.tenant:

@@ -51,6 +51,7 @@ class Upload:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     last_offset: int = -1
     last_digest: bytes = b""
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     is_over: bool = False
 
     @property
@@ -59,12 +60,12 @@ class Upload:
 
     async def finish(self, expected_sha256: str) -> str:
         """The SHA-256 of what came, now durable. Raises FailedPrecondition (CONTENT_MISMATCH)."""
-        sha256 = await self.writer.finish()
-        if expected_sha256 and sha256 != expected_sha256:
+        # Compared before it is kept: nobody would ever remove a blob without an artifact.
+        if expected_sha256 and self.digest.hexdigest() != expected_sha256:
             raise FailedPrecondition(
                 "the bytes do not have the SHA-256 that was given", reason="CONTENT_MISMATCH"
             )
-        return sha256
+        return await self.writer.finish()
 
 
 class Uploads:
@@ -97,24 +98,24 @@ class Uploads:
         ResourceExhausted (PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL).
         """
         key = (caller.tenant, caller.id, chunk.upload_id)
-        upload = await self._find(key, chunk)
-        async with upload.lock:
-            if upload.is_over:
-                # It ended while this chunk waited: a repeat is recognised by what was finished.
-                raise _gap(0)
-            is_kept = False
+        upload = await self._locked(key, chunk)
+        is_kept = False
+        try:
             try:
                 await self._append(upload, chunk)
-                yield upload
-                is_kept = not chunk.finish
-            except FailedPrecondition as refusal:
-                is_kept = refusal.reason in ("UPLOAD_OFFSET_MISMATCH", "UPLOAD_CLOSED")
+            except FailedPrecondition:
+                is_kept = True  # Nothing was written: what came before is still good.
                 raise
-            finally:
+            yield upload
+            is_kept = not chunk.finish
+        finally:
+            try:
                 if not is_kept:
                     upload.is_over = True
                     self._open.pop(key, None)
                     await asyncio.shield(upload.writer.discard())
+            finally:
+                upload.lock.release()
 
     async def close(self) -> None:
         """Forget every open upload."""
@@ -122,6 +123,16 @@ class Uploads:
             upload.is_over = True
             await upload.writer.discard()
         self._open.clear()
+
+    async def _locked(self, key: tuple[str, str, str], chunk: Chunk) -> Upload:
+        """The open upload, with its lock held."""
+        while True:
+            upload = await self._find(key, chunk)
+            await upload.lock.acquire()
+            if not upload.is_over:
+                return upload
+            # It ended while this chunk waited: a repeat from the start is recognised at its end.
+            upload.lock.release()
 
     async def _find(self, key: tuple[str, str, str], chunk: Chunk) -> Upload:
         upload = self._open.get(key)
@@ -158,6 +169,7 @@ class Uploads:
             )
         if chunk.offset_bytes == size:
             await upload.writer.write(chunk.content)
+            upload.digest.update(chunk.content)
             upload.last_offset = chunk.offset_bytes
             upload.last_digest = hashlib.sha256(chunk.content).digest()
             return

@@ -47,6 +47,6 @@ class ArtifactCalls:
             call.caller, request.artifact_id, request.offset_bytes
         )
         yield pb.GetArtifactResponse(artifact=to_artifact(artifact))
-        async with aclosing(chunks) as pieces:  # type: ignore[type-var]
+        async with aclosing(chunks) as pieces:
             async for piece in pieces:
                 yield pb.GetArtifactResponse(content=piece)
