@@ -1,0 +1,149 @@
+"""Agents in this process: trusted code that awaits, on the agent loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from onbelay_agent.copy import Copy as AgentCopy
+from onbelay_agent.definition import AgentDefinition, load
+from onbelay_agent.protocol import Ended, FromHost, Go, Stop, ToHost
+from onbelay_server.adapters.harness.loops import AgentLoop, AgentLoops
+from onbelay_server.domain.agent import AgentRevision
+from onbelay_server.ports.catalog import Catalog
+from onbelay_server.ports.harness import Copy, Launch, Lost, Replay
+
+_KILL_SECONDS = 1.0
+
+
+class PythonHarness:
+    """Runs agents' coroutines on a pool of loops in threads."""
+
+    replay = Replay.JOURNALED
+
+    def __init__(self, catalog: Catalog, *, loops: int = 2) -> None:
+        self._catalog = catalog
+        self._loops = AgentLoops(loops)
+
+    def check(self, revision: AgentRevision) -> str | None:
+        if self._catalog.get(revision.blueprint) is None:
+            return f"the code {revision.blueprint!r} is not registered on this server"
+        return None
+
+    async def launch(self, launch: Launch) -> Copy:
+        code = self._catalog.get(launch.revision.blueprint)
+        assert code is not None, "checked before"
+        definition = load(code.target)
+        copy = _InProcessCopy(definition, launch, self._loops.take())
+        copy.send(launch.start)
+        copy.send(Go())
+        return copy
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._loops.close, _KILL_SECONDS)
+
+
+class _InProcessCopy:
+    """The service's end of a copy in this process; it is the copy's host as well.
+
+    Frames cross between the two loops in lists: one wake a list, however many frames it holds.
+    """
+
+    def __init__(self, definition: AgentDefinition, launch: Launch, agent_loop: AgentLoop) -> None:
+        self._launch = launch
+        self._agent_loop = agent_loop
+        self._server_loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._said: list[ToHost | Lost] = []
+        self._told: list[FromHost] = []
+        self._copy: AgentCopy | None = None
+        self._abandoned: tuple[str, ...] = ()
+        self._ended = asyncio.Event()
+        agent_loop.call(self._construct, definition)
+
+    # On the service's loop.
+
+    def send(self, frame: FromHost) -> None:
+        with self._lock:
+            self._told.append(frame)
+            is_first = len(self._told) == 1
+        if is_first:
+            self._agent_loop.call(self._tell)
+
+    async def kill(self) -> Sequence[str]:
+        if self._ended.is_set():
+            return self._abandoned
+        self.send(Stop(grace_seconds=0.0, reason="killed"))
+        try:
+            async with asyncio.timeout(_KILL_SECONDS):
+                await self._ended.wait()
+        except TimeoutError:
+            self._agent_loop.call(self._abandon)
+            return (self._agent_loop.name,)
+        return self._abandoned
+
+    def _hear(self) -> None:
+        with self._lock:
+            said, self._said = self._said, []
+        for frame in said:
+            if isinstance(frame, Ended):
+                self._abandoned = frame.abandoned
+                self._ended.set()
+        self._launch.hear(said)
+
+    # On the agent's loop.
+
+    def _construct(self, definition: AgentDefinition) -> None:
+        self._copy = AgentCopy(definition, _Host(self), self._agent_loop.loop)
+
+    def _tell(self) -> None:
+        with self._lock:
+            told, self._told = self._told, []
+        assert self._copy is not None, "constructed first"
+        for frame in told:
+            self._copy.receive(frame)
+
+    def _abandon(self) -> None:
+        if self._copy is not None:
+            self._copy.abandon()
+
+    def say(self, frame: ToHost) -> None:
+        """Called by the copy."""
+        with self._lock:
+            self._said.append(frame)
+            is_first = len(self._said) == 1
+        if is_first:
+            self._server_loop.call_soon_threadsafe(self._hear)
+
+    async def put_blob(self, content: bytes) -> str:
+        future = asyncio.run_coroutine_threadsafe(_keep(self._launch, content), self._server_loop)
+        return await asyncio.wrap_future(future)
+
+    async def get_blob(self, sha256: str) -> bytes:
+        future = asyncio.run_coroutine_threadsafe(_fetch(self._launch, sha256), self._server_loop)
+        return await asyncio.wrap_future(future)
+
+
+class _Host:
+    """What the agent's package is handed: the copy's view of the service."""
+
+    def __init__(self, copy: _InProcessCopy) -> None:
+        self._copy = copy
+
+    def send(self, frame: ToHost) -> None:
+        self._copy.say(frame)
+
+    async def put_blob(self, content: bytes) -> str:
+        return await self._copy.put_blob(content)
+
+    async def get_blob(self, sha256: str) -> bytes:
+        return await self._copy.get_blob(sha256)
+
+
+async def _keep(launch: Launch, content: bytes) -> str:
+    return await launch.put_blob(content)
+
+
+async def _fetch(launch: Launch, sha256: str) -> bytes:
+    return await launch.get_blob(sha256)

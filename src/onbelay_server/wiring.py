@@ -1,0 +1,237 @@
+"""Puts the house together: which implementation stands behind which port, in plain calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from onbelay_server.adapters.blobs import FileBlobs
+from onbelay_server.adapters.catalog import load_catalog
+from onbelay_server.adapters.clock import SystemClock
+from onbelay_server.adapters.codec import ProtoEventCodec
+from onbelay_server.adapters.credentials.developer_token import (
+    developer_credentials,
+    load_developer_token,
+)
+from onbelay_server.adapters.credentials.secret_file import load_signing_key
+from onbelay_server.adapters.credentials.tokens_file import TokensFile
+from onbelay_server.adapters.harness import ChildHarness, PythonHarness
+from onbelay_server.adapters.sql import SqlStore, migrate
+from onbelay_server.adapters.tools import RegisteredTools, load_tools
+from onbelay_server.adapters.wakeup import LocalWakeup
+from onbelay_server.app.agents import Agents
+from onbelay_server.app.approvals import Approvals
+from onbelay_server.app.artifacts import Artifacts
+from onbelay_server.app.blueprints import Blueprints
+from onbelay_server.app.callers import CallerLimits, Callers
+from onbelay_server.app.engine.engine import Engine
+from onbelay_server.app.engine.parts import Pace, Parts
+from onbelay_server.app.engine.sweeper import Retention, Sweeper
+from onbelay_server.app.governance.broker import Broker
+from onbelay_server.app.registration import Registration
+from onbelay_server.app.runs import Runs
+from onbelay_server.app.starts import Starts
+from onbelay_server.app.stops import Stops
+from onbelay_server.app.uploads import Uploads
+from onbelay_server.app.watching.announcer import Announcer
+from onbelay_server.app.watching.lists import ListWatches
+from onbelay_server.app.watching.tail import Tails
+from onbelay_server.app.watching.watches import Watches
+from onbelay_server.config import Settings, split_address
+from onbelay_server.domain.agent import HarnessKind
+from onbelay_server.domain.event import ApprovalRequested, OperationStarted
+from onbelay_server.ports.credentials import Credentials
+from onbelay_server.telemetry import configure_logging
+from onbelay_server.transport.grpc.agent_calls import AgentCalls
+from onbelay_server.transport.grpc.approval_calls import ApprovalCalls
+from onbelay_server.transport.grpc.artifact_calls import ArtifactCalls
+from onbelay_server.transport.grpc.edge import EdgeLimits
+from onbelay_server.transport.grpc.page_token import PageTokens
+from onbelay_server.transport.grpc.run_calls import MAX_INPUT_BYTES, RunCalls
+from onbelay_server.transport.grpc.server import GrpcServer, Tls
+from onbelay_server.transport.grpc.services import contract_services
+from onbelay_server.transport.grpc.watch_calls import WatchCalls
+from onbelay_server.transport.http.app import http_app
+from onbelay_server.transport.http.server import HttpServer
+
+log = logging.getLogger(__name__)
+
+_HTTP_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where a server answers."""
+
+    grpc_address: str
+    http_address: str | None
+    token: str | None = None
+    """The developer token; None when a tokens file says who may call."""
+
+
+async def serve(settings: Settings, *, ready: Callable[[Serving], None] | None = None) -> None:
+    """Serve until cancelled, then drain."""
+    configure_logging(settings.log_level, as_json=settings.log_json)
+    async with running(settings) as serving:
+        if ready is not None:
+            ready(serving)
+        await asyncio.get_running_loop().create_future()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Serving]:
+    """A server from its first answer to the end of its drain."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        house = await _build(settings, stack)
+        port = await house.grpc.start()
+        host, _ = split_address(settings.listen)
+        stack.push_async_callback(house.drain)
+        house.engine.start()
+        http_address = None
+        if settings.http is not None:
+            http_host, http_port = split_address(settings.http)
+            app = http_app(is_ready=lambda: house.is_ready)
+            http = HttpServer(app, host=http_host, port=http_port)
+            http_address = f"{http_host}:{await http.start()}"
+            stack.push_async_callback(http.drain, _HTTP_GRACE_SECONDS)
+        await house.grpc.health.serve()
+        house.is_ready = True
+        log.info("serving", extra={"action": "serving", "port": port})
+        yield Serving(grpc_address=f"{host}:{port}", http_address=http_address, token=house.token)
+
+
+@dataclass(slots=True, kw_only=True)
+class _House:
+    """The parts that are started and ended."""
+
+    settings: Settings
+    token: str | None
+    grpc: GrpcServer
+    engine: Engine
+    watches: Watches
+    lists: ListWatches
+    is_ready: bool = False
+
+    async def drain(self) -> None:
+        """Health first; streams end with RECONNECT, runs are given back, then everything ends."""
+        self.is_ready = False
+        await self.grpc.health.close()
+        self.watches.drain()
+        self.lists.drain()
+        grace = self.settings.drain_seconds
+        await asyncio.gather(self.engine.drain(), self.grpc.drain(grace))
+        await self.engine.close()
+
+
+async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
+    clock, codec, wakeup = SystemClock(), ProtoEventCodec(), LocalWakeup()
+    credentials, token = _credentials(settings, clock)
+    tls = _tls(settings)
+    if settings.sqlite_path is not None:
+        settings.sqlite_path.parent.mkdir(parents=True, exist_ok=True)
+        await migrate(settings.database)
+    store = await SqlStore.open(
+        settings.database, codec=codec, clock=clock, synchronous=settings.synchronous
+    )
+    stack.push_async_callback(store.close)
+    blobs = FileBlobs(settings.blobs_dir)
+    catalog = load_catalog(settings.agents)
+    tools = RegisteredTools([*catalog.tools, *load_tools(settings.tools)])
+
+    announcer, tails = Announcer(codec, wakeup), Tails(store)
+    sweeper = Sweeper(
+        store,
+        blobs,
+        clock,
+        Retention(finished_days=settings.retention_days, requests_days=settings.requests_days),
+    )
+    parts = Parts(
+        owner=f"worker_{secrets.token_hex(8)}",
+        store=store,
+        codec=codec,
+        clock=clock,
+        wakeup=wakeup,
+        blobs=blobs,
+        broker=Broker(tools),
+        harnesses={
+            HarnessKind.PYTHON: PythonHarness(catalog),
+            HarnessKind.CHILD: ChildHarness(
+                catalog,
+                max_children=settings.max_children,
+                max_blob_bytes=settings.max_artifact_bytes,
+            ),
+        },
+        pace=Pace(
+            slots=settings.workers,
+            lease_seconds=settings.lease_seconds,
+            drain_seconds=settings.drain_seconds,
+        ),
+    )
+    engine = Engine(parts, sweeper)
+    announcer.on_commit(engine.committed)
+    announcer.on_commit(tails.committed)
+    store.on_commit(announcer.committed)
+
+    asking = [codec.number(ApprovalRequested), codec.number(OperationStarted)]
+    watches, lists = Watches(store, tails, clock, asking), ListWatches(store, announcer, clock)
+    registration = Registration(store, catalog, clock)
+    await registration.start(credentials.tenants())
+    agents = Agents(store, catalog, tools, registration, clock)
+    runs, approvals = Runs(store, sweeper), Approvals(store, wakeup, clock)
+    uploads = Uploads(blobs, clock, max_bytes=settings.max_artifact_bytes)
+    artifacts = Artifacts(store, blobs, uploads, wakeup, clock)
+    tokens = PageTokens(load_signing_key(settings.state_dir / "page-token-key"))
+    limits = EdgeLimits()
+    services = contract_services(
+        run_calls=[
+            RunCalls(Starts(store, agents, clock), runs, Stops(store), watches, tokens, clock),
+            WatchCalls(watches, lists, runs, approvals, clock),
+            ApprovalCalls(approvals, tokens),
+            ArtifactCalls(artifacts, tokens),
+        ],
+        agent_calls=[AgentCalls(agents, Blueprints(catalog, agents), catalog, tokens)],
+        callers=Callers(
+            clock=clock,
+            server_version=version("onbelay-server"),
+            features=(),
+            limits=CallerLimits(
+                max_request_bytes=limits.request_bytes,
+                max_input_bytes=MAX_INPUT_BYTES,
+                max_artifact_bytes=settings.max_artifact_bytes,
+                max_streams=limits.streams_per_principal,
+            ),
+        ),
+    )
+    grpc = GrpcServer(
+        services,
+        credentials=credentials,
+        clock=clock,
+        draining=asyncio.Event(),
+        listen=settings.listen,
+        tls=tls,
+        insecure=settings.insecure,
+        limits=limits,
+    )
+    return _House(
+        settings=settings, token=token, grpc=grpc, engine=engine, watches=watches, lists=lists
+    )
+
+
+def _credentials(settings: Settings, clock: SystemClock) -> tuple[Credentials, str | None]:
+    """Who may call: the tokens file's people, or the one who runs the server."""
+    if settings.tokens_file is not None:
+        return TokensFile(settings.tokens_file, clock), None
+    token = load_developer_token(settings.state_dir)
+    return developer_credentials(token, clock), token
+
+
+def _tls(settings: Settings) -> Tls | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Tls(settings.tls_cert.read_bytes(), settings.tls_key.read_bytes())
