@@ -50,6 +50,12 @@ def test_a_name_of_connecting_words_keeps_them() -> None:
     assert name_words("The Of") == ("the", "of")
 
 
+def test_other_scripts_make_words_too() -> None:
+    assert name_words("Школа №5 «Ромашка»") == ("школа", "no5", "ромашка")
+    assert name_words("东京 学校") == ("东京", "学校")
+    assert parsed_address("Тверская улица") is not None
+
+
 def test_infant_and_toddler_is_not_a_number() -> None:
     assert "1" not in name_words("El Hogar I/T")
 
@@ -73,10 +79,19 @@ def test_spellings_of_one_address_have_one_key(left: str, right: str) -> None:
     assert a.key == b.key
 
 
-def test_a_range_of_house_numbers_is_understood() -> None:
-    address = parsed_address("1333-45 W. Argyle")
+@pytest.mark.parametrize(
+    ("cell", "numbers"),
+    [
+        ("1333-45 W. Argyle", (1333, 1345)),
+        ("723 725 E 75th Street", (723, 725)),
+        ("3416 ? -18 W. 79th Street", (3416, 3418)),
+        ("12 79th Street", (12, 12)),
+    ],
+)
+def test_a_range_of_house_numbers_is_understood(cell: str, numbers: tuple[int, int]) -> None:
+    address = parsed_address(cell)
     assert address is not None
-    assert (address.low, address.high) == (1333, 1345)
+    assert (address.low, address.high) == numbers
 
 
 @pytest.mark.parametrize("cell", ["", "   ", "-", "n/a", "##"])

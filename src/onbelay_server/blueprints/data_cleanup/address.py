@@ -35,10 +35,11 @@ _STREET_WORDS: Final = {
     "saint": "st", "mount": "mt", "doctor": "dr", "martin": "m", "luther": "l", "jr": "",
 }  # fmt: skip
 _NUMBER = re.compile(
-    r"^\s*(?P<low>\d{1,6})(?P<half>\s+1/2)?[a-d]?(?:\s*[-–—/&]\s*(?P<high>\d{1,6})[a-d]?)?"
+    r"^\s*(?P<low>\d{1,6})(?P<half>\s+1/2)?[a-d]?(?:[\s?]*[-–—/&]\s*(?P<high>\d{1,6})[a-d]?)?"
     r"(?=[\s.,])"
 )
 _NUMBER_DASH_ORDINAL = re.compile(r"^(\d{1,6})-(?=\d+(?:st|nd|rd|th)\b)")
+_TWO_NUMBERS = re.compile(r"^(\d{2,6})\s+(\d{2,6})(?=\s+[nsew]\b)")
 _SOMEWHERE = re.compile(r"(?:^|[\s,;(])(?=\d{1,6}(?:-\d+)?[a-d]?\s+\w)")
 _ORDINAL = re.compile(r"^0*(\d+)(?:(?:st|nd|rd|th|ts|h)[a-z]?)?$")
 
@@ -73,11 +74,12 @@ def parsed_address(text: str) -> Address | None:
     """The parts of `text`, or None when it holds no address at all. Never raises."""
     flat = folded(text.replace("\n", ", "))
     flat = re.sub(r"[’'`´]", "", flat)
-    if not re.search(r"[a-z0-9]", flat):
+    if not re.search(r"[^\W_]", flat):
         return None
-    words_of_text = " ".join(re.findall(r"[a-z0-9]+", flat))
+    words_of_text = " ".join(re.findall(r"[^\W_]+", flat))
     flat = flat.lstrip(" ,.;#")
     flat = _NUMBER_DASH_ORDINAL.sub(r"\1 ", flat)
+    flat = _TWO_NUMBERS.sub(r"\1-\2", flat)
     number = _NUMBER.match(flat)
     if number is None:
         start = _SOMEWHERE.search(flat)
@@ -103,7 +105,7 @@ def _end_of_range(low: int, written: str | None) -> int:
 
 
 def _street_parts(rest: str) -> tuple[str, str, str]:
-    words = re.findall(r"[a-z0-9]+|[,;#(]", rest.replace(".", " "))
+    words = re.findall(r"[^\W_]+|[,;#(]", rest.replace(".", " "))
     while words and words[0] in {",", ";", "#", "("}:
         words = words[1:]
     direction = ""

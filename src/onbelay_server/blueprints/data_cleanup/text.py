@@ -18,7 +18,7 @@ _INITIALS = re.compile(r"\b(?:[a-z]\.){2,}")
 _LETTER_SLASH_LETTER = re.compile(r"\b([a-z])\s*/\s*([a-z])\b")
 _LOST_LETTER = re.compile(r"(?<=[a-z])\?(?=[a-z])")
 _APOSTROPHES = re.compile(r"[’‘'`´]")
-_WORD_BREAKS = re.compile(r"[^a-z0-9]+")
+_WORD_BREAKS = re.compile(r"[\W_]+")  # letters of every script make words
 
 _NO_INFORMATION: Final = frozenset(
     {"", "-", "--", "n/a", "na", "nan", "none", "null", "nil", "unknown", "?", ".", "tbd"}
