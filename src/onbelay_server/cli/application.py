@@ -1,0 +1,94 @@
+"""The command `onbelay`: its commands, and how each of them fails."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from onbelay_client import OnbelayError
+from onbelay_server.cli import (
+    agents,
+    approvals,
+    artifacts,
+    backup,
+    demo,
+    developing,
+    doctor,
+    runs,
+    serving,
+    starting,
+    tokens,
+)
+from onbelay_server.cli.outcome import CommandFailed, ExitCode, code_of_error, line_of_error
+from onbelay_server.cli.terminal import err, safe
+from onbelay_server.domain.error import DomainError, Unavailable
+
+DEBUG = "ONBELAY_DEBUG"
+
+app = typer.Typer(
+    name="onbelay",
+    help="Run AI agents as durable runs: watched, approved, stopped, replayed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+for part in (serving, demo, developing, starting):
+    app.add_typer(part.app)
+app.add_typer(runs.app, name="runs")
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(agents.app, name="agents")
+app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(tokens.app, name="token")
+for part in (doctor, backup):
+    app.add_typer(part.app)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True)
+    ] = False,
+) -> None:
+    """Run AI agents as durable runs: watched, approved, stopped, replayed."""
+    if version:
+        sys.stdout.write(f"onbelay {importlib.metadata.version('onbelay-server')}\n")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; ends the process by its exit code, never by a traceback."""
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        text, code = _ending(error)
+        err().print(Text(f"error: {safe(' '.join(text.split()))}", style="red"))
+        sys.exit(code)
+
+
+def _ending(error: Exception) -> tuple[str, ExitCode]:
+    """What to say about an error, and the exit code it has."""
+    match error:
+        case CommandFailed():
+            return error.text, error.code
+        case OnbelayError():
+            return line_of_error(error), code_of_error(error)
+        case Unavailable():
+            return f"{error.text} ({error.reason})", ExitCode.UNAVAILABLE
+        case DomainError():
+            return f"{error.text} ({error.reason})", ExitCode.FAILED
+        case OSError():
+            return str(error), ExitCode.FAILED
+    # Only a command that had opened a store or a secret can fail so: the import is paid then.
+    from onbelay_server.adapters.credentials.secret_file import SecretFileError
+    from onbelay_server.adapters.sql import StoreError
+
+    if isinstance(error, StoreError | SecretFileError):
+        return str(error), ExitCode.FAILED
+    return f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows more)", ExitCode.FAILED

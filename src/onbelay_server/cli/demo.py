@@ -1,0 +1,139 @@
+"""`onbelay demo`: the main job once, on real data, from input to report."""
+
+from __future__ import annotations
+
+import importlib.resources
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from onbelay_client import Client
+from onbelay_client import contract as pb
+from onbelay_server.blueprints.data_cleanup import BLUEPRINT
+from onbelay_server.cli.artifacts import newest, target_in
+from onbelay_server.cli.connection import Connection
+from onbelay_server.cli.embedded import EmbeddedServer, connected, private_settings
+from onbelay_server.cli.following import Follower
+from onbelay_server.cli.outcome import ExitCode, code_of_run
+from onbelay_server.cli.starting import print_output
+from onbelay_server.cli.terminal import out, person_present, safe, size
+
+app = typer.Typer()
+
+EXAMPLE = ("examples", "chicago-early-childhood.csv")
+WHAT_IT_IS = {
+    "cleaned.csv": "one row an entity, with the best value of each column",
+    "entities.csv": "for every input row the entity it belongs to",
+    "report.html": "profile, rules and their effect, quality: open it in a browser",
+    "lineage.json": "from every output row to its input rows, for programs",
+    "lineage.svg": "the same as a picture",
+}
+
+
+@app.command("demo")
+def demo(
+    output: Annotated[
+        Path, typer.Option("--out", help="Folder for the files it makes.", file_okay=False)
+    ] = Path("onbelay-demo"),
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Approve the rules after showing them.")
+    ] = False,
+) -> None:
+    """Find which of 3,337 real records are the same place, with your approval of the rules.
+
+    Brings its own server. Without a terminal the rules are approved after they were shown.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    state_dir = (output / ".state").absolute()
+    approves = yes or not person_present()
+    with (
+        EmbeddedServer(private_settings(state_dir, [])) as serving,
+        closing(connected(serving)) as connection,
+    ):
+        code = _run(connection, output, state_dir, approves=approves)
+    raise typer.Exit(code)
+
+
+def _run(connection: Connection, output: Path, state_dir: Path, *, approves: bool) -> ExitCode:
+    client = connection.client
+    console = out()
+    example = importlib.resources.files("onbelay_server.blueprints.data_cleanup").joinpath(*EXAMPLE)
+    table = client.artifacts.put(example.read_bytes(), "input.csv", media_type="text/csv")
+    started = client.runs.start(
+        str(BLUEPRINT["name"]),
+        {},
+        files={"input.csv": table.artifact.id},
+        title="Demo: early-childhood sites of Chicago",
+    )
+    console.print(Text(f"{example.name}: {size(table.artifact.size_bytes)}, run {started.run.id}"))
+
+    def approve(approval: pb.Approval) -> bool:
+        console.print(Text("Approved by the demo: nobody was asked.", style="yellow"))
+        client.approvals.approve(approval.id, approval.body_sha256, comment="approved by the demo")
+        return True
+
+    follower = Follower(
+        client=client,
+        console=console,
+        on_approval=approve if approves else None,
+        may_ask=True,
+        leaves_when_asked=True,
+    )
+    run = follower.follow(started.run.id)
+    fetched = _fetch(client, run.id, output)
+    missing = [name for name in _expected() if name not in fetched]
+    code = code_of_run(run)
+    if code is not ExitCode.SUCCEEDED:
+        print_output(run, console)
+    _print_files(console, output, fetched)
+    _print_commands(console, run, state_dir)
+    if code is ExitCode.SUCCEEDED and missing:
+        console.print(Text(f"Missing: {', '.join(missing)}", style="red"))
+        return ExitCode.FAILED
+    return code
+
+
+def _expected() -> list[str]:
+    return [str(each["name"]) for each in BLUEPRINT["output_artifacts"]]
+
+
+def _fetch(client: Client, run_id: str, output: Path) -> dict[str, pb.Artifact]:
+    fetched: dict[str, pb.Artifact] = {}
+    for artifact in newest(client.artifacts.each(run_id)):
+        if artifact.name in _expected():
+            client.artifacts.download(artifact.id, target_in(output, artifact.name))
+            fetched[artifact.name] = artifact
+    return fetched
+
+
+def _print_files(console: Console, output: Path, fetched: dict[str, pb.Artifact]) -> None:
+    if not fetched:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("FILE", no_wrap=True)
+    table.add_column("SIZE", justify="right", no_wrap=True)
+    table.add_column("WHAT IT IS")
+    for name in _expected():
+        if name in fetched:
+            what = WHAT_IT_IS.get(name, fetched[name].media_type)
+            table.add_row(
+                Text(safe(str(output / name))), size(fetched[name].size_bytes), Text(what)
+            )
+    console.print()
+    console.print(table)
+
+
+def _print_commands(console: Console, run: pb.Run, state_dir: Path) -> None:
+    console.print()
+    console.print(Text("To look further:", style="bold"))
+    for line in (
+        f"onbelay serve --state-dir {state_dir}",
+        f"ONBELAY_STATE_DIR={state_dir} onbelay runs watch {run.id}",
+        f"ONBELAY_STATE_DIR={state_dir} onbelay artifacts list {run.id}",
+    ):
+        console.print(Text(f"  {line}"))

@@ -1,0 +1,167 @@
+"""`onbelay run`: start an agent, follow it, print what it gives."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from onbelay_agent.definition import load
+from onbelay_agent.errors import AgentNotLoaded
+from onbelay_client import contract as pb
+from onbelay_client import is_final
+from onbelay_server.cli.connection import Connection, command, server_was_named
+from onbelay_server.cli.embedded import EmbeddedServer, connected, private_settings
+from onbelay_server.cli.following import Follower
+from onbelay_server.cli.outcome import CommandFailed, ExitCode, code_of_run
+from onbelay_server.cli.parsing import parse_files, parse_pairs, read_input
+from onbelay_server.cli.terminal import err, out, person_present, safe
+
+app = typer.Typer()
+
+
+@command(app, "run")
+def run(
+    connection: Connection,
+    agent: Annotated[
+        str, typer.Argument(help="Id or name on a server, or hello.py:hello to run it right here.")
+    ],
+    input_: Annotated[
+        str | None, typer.Option("--input", help="JSON, @file, or @- for stdin.")
+    ] = None,
+    file: Annotated[
+        list[str] | None, typer.Option("--file", help="name=path of a file to give; repeatable.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="key=value; repeatable.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="A short text for people.")] = "",
+    session: Annotated[str, typer.Option(help="The conversation it is a turn of.")] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch/--detach", help="Follow it, or only start it.")
+    ] = True,
+    request_id: Annotated[str, typer.Option(help="Same id, same run.")] = "",
+) -> None:
+    """Start an agent and follow it; its output goes to stdout, all else to stderr.
+
+    With --json every reply is a line: that of StartRun, then those of WatchRun.
+    """
+    request = _Request(
+        agent=agent,
+        input_json=read_input(input_) if input_ is not None else None,
+        files=parse_files(file),
+        labels=parse_pairs(label, "--label"),
+        title=title,
+        session=session,
+        request_id=request_id,
+    )
+    if ":" not in agent:
+        raise typer.Exit(request.run_on(connection, watch=watch))
+    if server_was_named(connection.server):
+        raise CommandFailed(
+            "code is offered by who runs the server (`onbelay serve --agents`); "
+            "without --server it runs right here",
+            ExitCode.USAGE,
+        )
+    if not watch:
+        raise CommandFailed("what runs right here cannot be detached", ExitCode.USAGE)
+    try:
+        request.agent = load(agent).name
+    except AgentNotLoaded as error:
+        raise CommandFailed(str(error), ExitCode.USAGE) from error
+    with (
+        tempfile.TemporaryDirectory(prefix="onbelay-") as folder,
+        EmbeddedServer(private_settings(Path(folder), [agent])) as serving,
+        closing(connected(serving, as_json=connection.as_json)) as here,
+    ):
+        code = request.run_on(here, watch=True)
+    raise typer.Exit(code)
+
+
+class _Request:
+    """One run as it was asked for."""
+
+    def __init__(
+        self,
+        *,
+        agent: str,
+        input_json: str | None,
+        files: dict[str, Path],
+        labels: dict[str, str],
+        title: str,
+        session: str,
+        request_id: str,
+    ) -> None:
+        self.agent = agent
+        self._input_json = input_json
+        self._files = files
+        self._labels = labels
+        self._title = title
+        self._session = session
+        self._request_id = request_id
+
+    def run_on(self, connection: Connection, *, watch: bool) -> ExitCode:
+        """Upload, start, follow and print; the exit code says how the run ended."""
+        client = connection.client
+        files = {
+            name: client.artifacts.put(path, name).artifact.id for name, path in self._files.items()
+        }
+        started = client.runs.start(
+            self.agent,
+            input_json=self._input_json,
+            files=files,
+            labels=self._labels,
+            title=self._title,
+            session_id=self._session,
+            request_id=self._request_id or None,
+        )
+        if connection.as_json:
+            return _print_replies(connection, started, watch=watch)
+        if not watch:
+            out().print(Text(started.run.id))
+            connection.say(f"Watch it: onbelay runs watch {started.run.id}")
+            return ExitCode.SUCCEEDED
+        console = err()
+        follower = Follower(
+            client=client, console=console, may_ask=person_present(), leaves_when_asked=True
+        )
+        finished = follower.follow(started.run.id)
+        print_output(finished, console)
+        return code_of_run(finished)
+
+
+def print_output(run: pb.Run, console: Console) -> None:
+    """The output on stdout: a text as it is, all else as JSON; what went wrong on `console`."""
+    if run.output_artifact_id:
+        console.print(Text(f"The output is large: onbelay artifacts get {run.output_artifact_id}"))
+    elif run.HasField("output_json"):
+        value = json.loads(run.output_json)
+        text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+        out().print(Text(safe(text, lines=True)))
+    if run.state == pb.RUN_STATE_FAILED:
+        reason = pb.RunFailureReason.Name(run.error.reason).removeprefix("RUN_FAILURE_REASON_")
+        console.print(Text(f"error: {safe(run.error.message)} ({reason})", style="red"))
+    elif not is_final(run):
+        console.print(Text(f"{run.id} waits for a person"))
+
+
+def _print_replies(
+    connection: Connection, started: pb.StartRunResponse, *, watch: bool
+) -> ExitCode:
+    connection.print_json(started)
+    if not watch:
+        return ExitCode.SUCCEEDED
+    last = started.run
+    for reply in connection.client.runs.watch(started.run.id):
+        connection.print_json(reply)
+        if reply.HasField("run"):
+            last = reply.run
+        if code_of_run(last) is ExitCode.NEEDS_PERSON:
+            break
+    return code_of_run(last)
