@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
-from onbelay_server.adapters.memory.visibility import decides, matches, sees
+from onbelay_server.adapters.memory.visibility import decides, sees
 from onbelay_server.adapters.unit import Unit
 from onbelay_server.adapters.working_set import Changes, Conflict, WorkingSet
 from onbelay_server.domain.agent import Agent, AgentRevision
@@ -79,7 +79,7 @@ class MemoryStore:
     async def list_runs(
         self, viewer: Viewer, which: RunFilter, *, after: Place | None, limit: int
     ) -> list[Run]:
-        found = [run for run in self._runs() if sees(viewer, run) and matches(which, run)]
+        found = [run for run in self._runs() if sees(viewer, run) and which.matches(run)]
         return _newest(found, after, limit)
 
     async def events(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -79,10 +80,16 @@ class PostgresSql:
         return [Statement(_update(table, tuple(columns)), _turned(rows))] if rows else []
 
     def label(self, column: Column, key: str, value: str) -> sa.ColumnElement[bool]:
-        return sa.cast(column, JSONB).contains({key: value})
+        return _contains(column, {key: value})
 
     def listed(self, column: Column, value: str) -> sa.ColumnElement[bool]:
-        return sa.cast(column, JSONB).contains([value])
+        return _contains(column, [value])
+
+
+def _contains(column: Column, value: object) -> sa.ColumnElement[bool]:
+    # As text, since the driver itself is called, without SQLAlchemy's conversion of parameters.
+    wanted = sa.cast(sa.literal(json.dumps(value), sa.Text), JSONB)
+    return sa.cast(column, JSONB).contains(wanted)
 
 
 def _qualified(column: Column) -> str:

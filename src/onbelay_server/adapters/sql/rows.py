@@ -128,6 +128,7 @@ def changed_run_values(run: Run) -> tuple[object, ...]:
         run.update_us,
         run.finish_us,
         run.output_json,
+        run.output_artifact_id,
         _error(run.error),
         _stop(run.stop),
     )
@@ -172,8 +173,9 @@ def run_from(row: Row, inputs: Inputs) -> Run:
         update_us=row[25],
         finish_us=row[26],
         output_json=row[27],
-        error=_from_error(row[28]),
-        stop=_from_stop(row[29]),
+        output_artifact_id=row[28],
+        error=_from_error(row[29]),
+        stop=_from_stop(row[30]),
         input_json=inputs[0],
         input_artifacts=inputs[1],
     )

@@ -54,6 +54,7 @@ class SqlStore:
         self._cache = RunCache(keeps_runs=database.is_exclusive)
         batch = Batch(Statements(database.sql), codec, clock, self._cache)
         self._writer = Writer(database, batch)
+        self._is_closed = False
 
     @classmethod
     async def open(
@@ -220,6 +221,9 @@ class SqlStore:
         await self._database.check()
 
     async def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             await self._writer.close()
         finally:

@@ -69,6 +69,7 @@ runs = Table(
     _time("update_us"),
     _time("finish_us", null=True),
     _text("output_json", null=True),
+    _text("output_artifact_id"),
     _text("error", null=True),
     _text("stop", null=True),
     Index("runs_of_tenant", "tenant", "create_us", "id"),

@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("update_us", sa.BigInteger(), nullable=False),
         sa.Column("finish_us", sa.BigInteger(), nullable=True),
         sa.Column("output_json", sa.Text(), nullable=True),
+        sa.Column("output_artifact_id", sa.Text(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("stop", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),

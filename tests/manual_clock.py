@@ -1,0 +1,49 @@
+"""A clock that only moves when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+
+
+@dataclass(order=True, slots=True)
+class _Sleeper:
+    wake_at: float
+    number: int
+    future: asyncio.Future[None] = field(compare=False)
+
+
+class ManualClock:
+    """Clock set by hand: wall and monotonic time can be moved apart, the wall also backwards."""
+
+    def __init__(self, now_us: int = 1_790_000_000_000_000) -> None:
+        self._now_us = now_us
+        self._monotonic = 0.0
+        self._sleepers: list[_Sleeper] = []
+        self._count = 0
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._count += 1
+        heapq.heappush(self._sleepers, _Sleeper(self._monotonic + seconds, self._count, future))
+        await future
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on both clocks and wake whoever slept until then."""
+        self._now_us += round(seconds * 1_000_000)
+        self._monotonic += seconds
+        while self._sleepers and self._sleepers[0].wake_at <= self._monotonic:
+            sleeper = heapq.heappop(self._sleepers)
+            if not sleeper.future.done():
+                sleeper.future.set_result(None)
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock, as an operator or a time server does; nobody wakes."""
+        self._now_us += round(seconds * 1_000_000)
