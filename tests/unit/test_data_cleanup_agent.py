@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import onbelay_server.blueprints.data_cleanup as blueprint
+from onbelay_agent.people import Person
 from onbelay_agent.testing import TestRun, approve, expire, reject
 from onbelay_server.blueprints.data_cleanup import BLUEPRINT, data_cleanup
 
@@ -61,10 +62,13 @@ def test_the_person_sees_the_rules_and_what_they_rest_on() -> None:
 
 @pytest.mark.parametrize(
     ("person", "outcome", "words"),
-    [(reject("not these rules"), "rejected", "not these rules"), (expire(), "expired", "Nobody")],
+    [
+        (reject("not these rules"), "rejected", "not these rules"),
+        (expire(), "expired", "obody decided"),
+    ],
 )
-def test_without_a_yes_nothing_is_joined(person: object, outcome: str, words: str) -> None:
-    run = TestRun(data_cleanup, people=[person], artifacts={"input.csv": small_table()})  # type: ignore[list-item]
+def test_without_a_yes_nothing_is_joined(person: Person, outcome: str, words: str) -> None:
+    run = TestRun(data_cleanup, people=[person], artifacts={"input.csv": small_table()})
     result = run.execute({})
     assert result.output["outcome"] == outcome
     assert words in result.output["comment"]

@@ -75,14 +75,15 @@ async def data_cleanup(
             _evidence(rules),
         )
     except (Rejected, Expired) as no:
-        words = no.comment if isinstance(no, Rejected) else "Nobody decided in time."
-        outcome = "rejected" if isinstance(no, Rejected) else "expired"
+        expired = isinstance(no, Expired)
+        words = "Nobody decided in time." if isinstance(no, Expired) else no.comment
         ctx.emit(f"Not approved: {words or 'no reason given'}. Nothing is joined.\n")
         files = await ctx.step(
-            "write the report", lambda: _rejection_files(data, settings, profile, rules, words)
+            "write the report",
+            lambda: _refusal_files(data, settings, profile, rules, words, expired),
         )
         return {
-            "outcome": outcome,
+            "outcome": "expired" if expired else "rejected",
             "comment": words,
             "rows": rules["rows"],
             "rules": rules["digest"],
@@ -91,9 +92,11 @@ async def data_cleanup(
 
     ctx.emit("Approved. Applying the rules.\n")
     verdict = {"by": str(approved.by), "comment": str(approved.comment or "")}
-    files = await ctx.step(
-        "apply the rules",
-        lambda: _files(data, settings, profile, rules, verdict, progress),
+    files = _usable(
+        await ctx.step(
+            "apply the rules",
+            lambda: _guarded(_files, data, settings, profile, rules, verdict, progress),
+        )
     )
     saved = await _saved(ctx, files)
     quality = rules["quality"]
@@ -159,7 +162,7 @@ def _evidence(rules: Json) -> Json:
 
 def _files(
     data: bytes, settings: Settings, profile: Json, rules: Json, verdict: Json, progress: Progress
-) -> dict[str, str]:
+) -> Json:
     """All output files by name. Refuses when what would be applied is not what was approved."""
     from onbelay_server.blueprints.data_cleanup.lineage import lineage_picture
     from onbelay_server.blueprints.data_cleanup.report import report_html
@@ -186,15 +189,17 @@ def _files(
     return files
 
 
-def _rejection_files(
-    data: bytes, settings: Settings, profile: Json, rules: Json, words: str
-) -> dict[str, str]:
+def _refusal_files(
+    data: bytes, settings: Settings, profile: Json, rules: Json, words: str, expired: bool
+) -> Json:
     from onbelay_server.blueprints.data_cleanup.report import report_html
 
-    return {"report.html": report_html(resolved(data, settings), profile, rules, rejected=words)}
+    resolution = resolved(data, settings)
+    page = report_html(resolution, profile, rules, rejected=words, expired=expired)
+    return {"report.html": page}
 
 
-async def _saved(ctx: Context, files: dict[str, str]) -> list[Json]:
+async def _saved(ctx: Context, files: Json) -> list[Json]:
     saved = []
     for name, text in sorted(files.items()):
         artifact = await ctx.artifacts.save(

@@ -26,10 +26,11 @@ def report_html(
     rules: dict[str, Any],
     approved: dict[str, str] | None = None,
     rejected: str | None = None,
+    expired: bool = False,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> str:
     """The report on `resolution` under the proposal `rules`. `approved` is {by, comment};
-    `rejected` is what the person said when nothing was to be applied."""
+    `rejected` is what the person said when nothing was to be applied, `expired` that nobody did."""
     drawn = {}
     jobs: dict[str, Callable[[], str]] = {
         "profile": lambda: pictures.profile_picture(profile),
@@ -52,7 +53,8 @@ def report_html(
         profile=profile,
         rules=rules,
         approved=approved,
-        rejected=rejected,
+        rejected="" if expired else rejected,
+        expired=expired,
         pictures=drawn,
         largest=_largest(resolution),
         merged_rows=sum(len(rows) for rows in resolution.entities() if len(rows) > 1),
