@@ -9,7 +9,7 @@ import structlog
 
 
 def configure_logging(level: str, *, as_json: bool) -> None:
-    """Send the log of this process to stderr, from `level` on. `action` is the field to match on."""
+    """Log to stderr, from `level` on. `action` is the field that programs match on."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),

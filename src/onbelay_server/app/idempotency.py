@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from onbelay_server.domain.change import Rows
+from onbelay_server.domain.change import Change, Rows
 from onbelay_server.domain.request import Request, RequestKey
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +31,19 @@ class Idempotency:
         """The row that goes into the same unit as what the request made."""
         return Request(
             key=self.key, body_sha256=self.body_sha256, result_id=result_id, create_us=now_us
+        )
+
+    def once(
+        self, rows: Rows, result_id: str, now_us: int, answer: T, change: Callable[[], Change[T]]
+    ) -> Change[T]:
+        """`change`, remembered; or, for a repeated request, nothing but the answer."""
+        if self.answered(rows) is not None:
+            return Change(result=answer)
+        made = change()
+        remembered = self.remembered(result_id, now_us)
+        return Change(
+            result=made.result,
+            put=[*made.put, remembered],
+            delete=made.delete,
+            events=made.events,
         )

@@ -52,17 +52,10 @@ class Stops:
 
         def stop(rows: Rows, now_us: int) -> Change[Run]:
             current = controlled(rows.run(run_id), caller)
-            if idempotency is not None and idempotency.answered(rows) is not None:
-                return Change(result=current)
-            change = stop_tree(rows, current, order, now_us)
             if idempotency is None:
-                return change
-            remembered = idempotency.remembered(run_id, now_us)
-            return Change(
-                result=change.result,
-                put=[*change.put, remembered],
-                delete=change.delete,
-                events=change.events,
+                return stop_tree(rows, current, order, now_us)
+            return idempotency.once(
+                rows, run_id, now_us, current, lambda: stop_tree(rows, current, order, now_us)
             )
 
         reads = Reads(

@@ -34,7 +34,7 @@ def stop_tree(rows: Rows, run: Run, order: StopOrder, now_us: int) -> Change[Run
     delete: list[Wait] = []
     events: list[NewEvent] = []
     answer = run
-    for member in _subtree(rows.tree(run.root_id), run.id):
+    for member in subtree(rows.tree(run.root_id), run.id):
         if member.state.is_final or member.state is RunState.STOPPING:
             continue
         approvals, lost = voided(
@@ -101,7 +101,7 @@ def wound_down(
     )
 
 
-def _subtree(tree: list[Run], top_id: str) -> list[Run]:
+def subtree(tree: list[Run], top_id: str) -> list[Run]:
     """The run named and all its descendants, parents before their children."""
     children: dict[str | None, list[Run]] = {}
     for run in tree:

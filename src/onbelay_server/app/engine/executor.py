@@ -213,8 +213,8 @@ class Executor:
                 self._copy.send(Begun(stage=stage, held=held))
         for stored, new in zip(events, outcome.payloads, strict=True):
             self._position = stored.sequence
-            if new is not None:
-                self._observe_own(new, stored.sequence, committed.now_us)
+            if new is not None and appended is not None:
+                self._observe_own(new, stored.sequence, appended.run.update_us)
         for step_id, permit in outcome.permits.items():
             self._toolbox.send(step_id, permit)
         self._settle(items, outcome)

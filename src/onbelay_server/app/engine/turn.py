@@ -99,7 +99,7 @@ class Turn:
 
     def decide(self, rows: Rows, now_us: int) -> Change[Outcome]:
         """The unit. Raises Lost when the run is another owner's."""
-        run = fence(rows.run(self._run.id), self._run.owner or "", self._run.epoch)
+        before = run = fence(rows.run(self._run.id), self._run.owner or "", self._run.epoch)
         batch, outcome = Batch(), Outcome()
         for item in self._items:
             match item:
@@ -125,9 +125,9 @@ class Turn:
         outcome.artifacts = [one for one in batch.put if isinstance(one, Artifact)]
         outcome.permits = batch.permits
         outcome.state = run.state
-        return Change(
-            result=outcome, put=[run, *batch.put], delete=batch.delete, events=batch.events
-        )
+        # A turn that only appends leaves the row to the store, which counts its events.
+        put = [run, *batch.put] if run is not before else batch.put
+        return Change(result=outcome, put=put, delete=batch.delete, events=batch.events)
 
     def _chance(self, key: str) -> bytes:
         """The same bytes each time the unit has to be decided again."""
