@@ -254,3 +254,79 @@ async def test_one_line_is_logged_a_call_without_what_was_in_it(
     assert "action=call_finished" in line
     assert "GetRun" in line
     assert "c4nary" not in line
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+async def test_two_hundred_cut_streams_leave_nothing(edge: Edged, after: int) -> None:
+    before = asyncio.all_tasks()
+    for _ in range(200):
+        call = edge.stream(RUN + "WatchRun", watch("open"))
+        for _ in range(after):
+            await call.read()
+        call.cancel()
+    await edge.call(RUN + "GetRun", get("run_1"))
+    await asyncio.wait_for(edge.server.idle(), 10)
+    # The client's own calls end on the next turns of the loop; one new task is the server's, which
+    # waits for the next call in place of the one that waited before.
+    await asyncio.wait(asyncio.all_tasks() - before, timeout=0.5)
+    assert len(asyncio.all_tasks()) <= len(before)
+
+
+async def test_a_deadline_of_a_millisecond_is_only_that(edge: Edged) -> None:
+    async def hasty(method: str, request: bytes) -> grpc.StatusCode:
+        try:
+            await edge.call(RUN + method, request, timeout=0.001)
+        except grpc.aio.AioRpcError as problem:
+            return problem.code()
+        return Code.OK
+
+    data = get("wait").SerializeToString()
+    found = await asyncio.gather(*(hasty("GetRun", data) for _ in range(100)))
+    assert set(found) == {Code.DEADLINE_EXCEEDED}
+    await asyncio.wait_for(edge.server.idle(), 10)
+
+
+@pytest.mark.parametrize(
+    ("size", "codes"), [(6_000, {Code.OK}), (40_000, {Code.RESOURCE_EXHAUSTED})]
+)
+async def test_metadata_is_limited(edge: Edged, size: int, codes: set[grpc.StatusCode]) -> None:
+    metadata = (*bearer("ada"), ("x-padding", "x" * size))
+    try:
+        await edge.call(RUN + "GetRun", get("run_1"), metadata=metadata)
+        code = Code.OK
+    except grpc.aio.AioRpcError as problem:
+        code = problem.code()
+    assert code in codes
+
+
+async def test_a_compressed_bomb_is_refused(edge: Edged) -> None:
+    found = await edge.refused(
+        RUN + "GetRun", b"\0" * 100_000_000, compression=grpc.Compression.Gzip, timeout=20
+    )
+    assert found.code is Code.RESOURCE_EXHAUSTED
+    await edge.call(RUN + "GetRun", get("run_1"))
+
+
+async def test_a_second_request_is_never_looked_at(edge: Edged) -> None:
+    call = edge.channel.stream_stream(RUN + "WatchRun")(metadata=bearer("ada"), timeout=5)
+    await call.write(watch("end").SerializeToString())
+    await call.write(b"\xff\xff")
+    await call.done_writing()
+    assert (await ended(call)).code is Code.OK
+    assert len(edge.runs.calls) == 1
+
+
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+async def test_a_call_without_a_request_is_refused(edge: Edged, method: str) -> None:
+    call = edge.channel.stream_stream(RUN + method)(metadata=bearer("ada"), timeout=5)
+    await call.done_writing()
+    found = await ended(call)
+    assert (found.code, found.reason) == (Code.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+async def test_a_request_that_never_comes_is_not_waited_for(method: str) -> None:
+    async with edged(EdgeLimits(unary_seconds=0.05)) as edge:
+        call = edge.channel.stream_stream(RUN + method)(metadata=bearer("ada"), timeout=5)
+        found = await ended(call)
+        assert (found.code, found.reason) == (Code.DEADLINE_EXCEEDED, "SERVER_DEADLINE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
@@ -13,6 +13,7 @@ import grpc.aio
 
 from onbelay_server.domain.error import (
     DomainError,
+    InvalidArgument,
     NotBuilt,
     PermissionDenied,
     ResourceExhausted,
@@ -126,11 +127,11 @@ class Edge(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
     def _unary(self, method: Method, bearer: Bearer) -> Handler:
-        async def answer(data: bytes, context: Context) -> bytes:
+        async def answer(_requests: object, context: Context) -> bytes:
             log = CallLog(self._clock, method.path, bearer.caller)
             try:
                 with self.admission.call(bearer.caller):
-                    response = await self._respond(method, bearer, data, context, log)
+                    response = await self._respond(method, bearer, context, log)
             except asyncio.CancelledError:
                 log.finish("CANCELLED")
                 raise
@@ -139,31 +140,26 @@ class Edge(grpc.GenericRpcHandler):
             log.finish("OK")
             return response
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.stream_unary_rpc_method_handler(answer)
 
     async def _respond(
-        self, method: Method, bearer: Bearer, data: bytes, context: Context, log: CallLog
+        self, method: Method, bearer: Bearer, context: Context, log: CallLog
     ) -> bytes:
         assert method.unary is not None
-        request = self._decoded(method, data, log)
         remaining: float | None = context.time_remaining()
         longest = self._limits.unary_seconds
         seconds = longest if remaining is None else min(remaining, longest)
-        try:
-            async with asyncio.timeout(longest) as limit:
-                reply = await method.unary(request, _call(method, bearer, seconds))
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise ServerDeadline(f"the call took longer than {longest:g} seconds") from None
+        async with self._own_deadline():
+            request = await self._request(method, context, log)
+            reply = await method.unary(request, _call(method, bearer, seconds))
         return self._encoded(reply, log)
 
     def _stream(self, method: Method, bearer: Bearer) -> Handler:
-        async def answer(data: bytes, context: Context) -> None:
+        async def answer(_requests: object, context: Context) -> None:
             log = CallLog(self._clock, method.path, bearer.caller)
             try:
                 with self.admission.stream(bearer) as stream, ending(stream):
-                    await self._send(method, bearer, data, context, log)
+                    await self._send(method, bearer, context, log)
             except asyncio.CancelledError:
                 log.finish("CANCELLED")
                 raise
@@ -171,13 +167,12 @@ class Edge(grpc.GenericRpcHandler):
                 await self._refuse(context, problem, log)
             log.finish("OK")
 
-        return grpc.unary_stream_rpc_method_handler(answer)
+        return grpc.stream_stream_rpc_method_handler(answer)
 
-    async def _send(
-        self, method: Method, bearer: Bearer, data: bytes, context: Context, log: CallLog
-    ) -> None:
+    async def _send(self, method: Method, bearer: Bearer, context: Context, log: CallLog) -> None:
         assert method.stream is not None
-        request = self._decoded(method, data, log)
+        async with self._own_deadline():
+            request = await self._request(method, context, log)
         remaining: float | None = context.time_remaining()
         replies = method.stream(request, _call(method, bearer, remaining))
         async with aclosing(replies):
@@ -212,11 +207,30 @@ class Edge(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(answer)
 
-    def _decoded(self, method: Method, data: bytes, log: CallLog) -> Any:
+    async def _request(self, method: Method, context: Context, log: CallLog) -> Any:
+        """The call's one request. Every method is served as if it took a stream: gRPC's own unary
+        handler leaves a call without a request open for ever, and waits for a slow one as long."""
+        try:
+            data = await context.read()
+        except _GONE:
+            raise asyncio.CancelledError from None
+        if not isinstance(data, bytes):
+            raise InvalidArgument("the call came without a request", reason="MALFORMED_REQUEST")
         log.request_bytes = len(data)
         if len(data) > self._limits.request_bytes:
             raise _too_large("request", len(data), self._limits.request_bytes)
         return self._check.read(method.request_type, data)
+
+    @asynccontextmanager
+    async def _own_deadline(self) -> AsyncIterator[None]:
+        seconds = self._limits.unary_seconds
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ServerDeadline(f"the call took longer than {seconds:g} seconds") from None
 
     def _encoded(self, reply: Any, log: CallLog) -> bytes:
         data: bytes = reply if type(reply) is bytes else reply.SerializeToString()

@@ -12,7 +12,7 @@ from typing import NoReturn, TypeAlias
 
 import rfc8785
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, SerializeToJsonError
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -217,9 +217,15 @@ def request_digest(request: Message, *, without: str = "request_id") -> str:
     """SHA-256, in hex, over the RFC 8785 form of the request without one field.
 
     Two requests have the same digest when they say the same, whichever client encoded them. Fields
-    that this version does not know are no part of it.
+    that this version does not know are no part of it. Raises InvalidArgument for a field that holds
+    what JSON cannot: NaN or an infinity in a Struct, a time or a mask that is none.
     """
-    body = MessageToDict(request, preserving_proto_field_name=True)
+    try:
+        body = MessageToDict(request, preserving_proto_field_name=True)
+    except SerializeToJsonError:
+        raise InvalidArgument.of(
+            _unwritable(request), "has a value that JSON cannot hold"
+        ) from None
     body.pop(without, None)
     try:
         canonical = rfc8785.dumps(body)
@@ -227,6 +233,20 @@ def request_digest(request: Message, *, without: str = "request_id") -> str:
         # A double like 1e300 reads back as an integer that RFC 8785 cannot write as one.
         canonical = rfc8785.dumps(_as_doubles(body))
     return hashlib.sha256(canonical).hexdigest()
+
+
+def _unwritable(request: Message) -> str:
+    for field, _ in request.ListFields():
+        alone = type(request)()
+        alone.CopyFrom(request)
+        for other, _ in request.ListFields():
+            if other is not field:
+                alone.ClearField(other.name)
+        try:
+            MessageToDict(alone)
+        except SerializeToJsonError:
+            return field.name
+    return ""
 
 
 def _as_doubles(value: Json) -> Json:

@@ -39,8 +39,12 @@ class HttpServer:
             ws="none",
             timeout_keep_alive=15,
         )
-        self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        server = _Server(config)
+        self._server = server
+        self._serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await server.accepting.wait()
+        if not server.started:
+            await self._serving
         return port
 
     async def drain(self, grace_seconds: float) -> None:
@@ -63,6 +67,8 @@ class HttpServer:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((self._host, self._port))
+            # A taken port is noticed here at the latest, not by a task that nobody awaits.
+            listener.listen(128)
         except OSError as problem:
             listener.close()
             raise HttpListenError(
@@ -72,6 +78,16 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.accepting.set()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the process's business, not the HTTP port's."""
