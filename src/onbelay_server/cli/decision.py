@@ -17,7 +17,7 @@ from onbelay_client.protojson import to_datetime
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
 from onbelay_server.cli.terminal import safe
 
-SHOWN_EVIDENCE_LINES = 60
+SHOWN_EVIDENCE_LINES = 20
 
 
 def show(approval: pb.Approval, console: Console, *, whole: bool = False) -> None:
@@ -103,13 +103,32 @@ def how_to_decide(approval: pb.Approval) -> str:
     return f"{look}; onbelay approvals approve {approval.id} (or reject)"
 
 
-def pretty(text: str) -> str:
+def pretty(text: str, width: int = 96) -> str:
     """JSON text laid out for reading; other text as it is."""
     try:
         value: Any = json.loads(text)
     except ValueError:
         return text
-    return json.dumps(value, indent=2, ensure_ascii=False) if not isinstance(value, str) else value
+    return value if isinstance(value, str) else _laid_out(value, width)
+
+
+def _laid_out(value: Any, width: int, indent: int = 0) -> str:
+    """A value on one line where it fits, else broken at its outermost level."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + indent <= width or not isinstance(value, dict | list):
+        return line
+    inner = indent + 2
+    if isinstance(value, dict):
+        parts = []
+        for key, each in value.items():
+            name = f"{json.dumps(key, ensure_ascii=False)}: "
+            parts.append(name + _laid_out(each, width - len(name), inner))
+        opening, closing = "{", "}"
+    else:
+        parts = [_laid_out(each, width, inner) for each in value]
+        opening, closing = "[", "]"
+    body = ",\n".join(" " * inner + part for part in parts)
+    return f"{opening}\n{body}\n{' ' * indent}{closing}"
 
 
 def check_decidable(approval: pb.Approval) -> None:

@@ -62,8 +62,10 @@ class EmbeddedServer:
 
     async def _serve(self) -> None:
         # The whole server: commands that only call one must not pay for its import.
+        from onbelay_server.telemetry import configure_logging
         from onbelay_server.wiring import running
 
+        configure_logging(self._settings.log_level, as_json=self._settings.log_json)
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         async with running(self._settings) as serving:

@@ -38,10 +38,8 @@ class Follower:
         watch = self.client.runs.watch(run_id, after)
         view = RunView()
         asked_at = 0
-        live = Live(view, console=self.console, refresh_per_second=8) if self._is_live else None
+        live = self._live(view)
         lines = _Lines(self.console)
-        if live is not None:
-            live.start()
         try:
             for reply in watch:
                 view.take(reply)
@@ -56,19 +54,22 @@ class Follower:
                 asked_at = run.last_sequence
                 if live is not None:
                     live.stop()
-                decided = self._ask(run_id)
-                if not decided and self.leaves_when_asked:
+                if not self._ask(run_id) and self.leaves_when_asked:
                     return run
-                if live is not None:
-                    live.start()
+                # A new one: the old would draw over what was shown in between.
+                live = self._live(view)
         finally:
             if live is not None:
                 live.stop()
         return view.run if is_final(view.run) else self.client.runs.get(run_id).run
 
-    @property
-    def _is_live(self) -> bool:
-        return self.console.is_terminal
+    def _live(self, view: RunView) -> Live | None:
+        """A running live display of the view; None without a terminal."""
+        if not self.console.is_terminal:
+            return None
+        live = Live(view, console=self.console, refresh_per_second=8)
+        live.start()
+        return live
 
     def _ask(self, run_id: str) -> bool:
         """Have everything that is asked decided; False when something was left."""

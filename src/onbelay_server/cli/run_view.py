@@ -17,6 +17,16 @@ from onbelay_client.protojson import to_datetime
 from onbelay_server.cli.terminal import safe, size, state_name, state_text
 
 SHOWN_STEPS = 8
+# What the agent does, rather than what it asks for or keeps: those have lines of their own.
+SHOWN_STEP_KINDS = frozenset(
+    {
+        pb.STEP_KIND_STEP,
+        pb.STEP_KIND_TOOL,
+        pb.STEP_KIND_MODEL,
+        pb.STEP_KIND_CHILD,
+        pb.STEP_KIND_OPERATION,
+    }
+)
 SHOWN_LINES = 8
 SHOWN_TEXT_CHARACTERS = 4_000
 
@@ -66,8 +76,7 @@ class RunView:
 
     def _take_event(self, event: pb.RunEvent) -> None:
         kind = event.WhichOneof("payload")
-        if kind == "step_started" and event.step_started.name:
-            # What the service itself needs steps for has no name and is not shown.
+        if kind == "step_started" and event.step_started.kind in SHOWN_STEP_KINDS:
             self._steps[event.step_id] = StepLine(event.step_started.name)
         elif kind == "step_finished" and event.step_id in self._steps:
             step = self._steps[event.step_id]
@@ -163,7 +172,8 @@ def event_line(event: pb.RunEvent) -> str | None:
     text = _event_text(event)
     if text is None:
         return None
-    return f"{to_datetime(event.time).astimezone():%H:%M:%S}  {safe(text)}"
+    shown = safe(text.strip(), lines=True).replace("\n", "\n          ")
+    return f"{to_datetime(event.time).astimezone():%H:%M:%S}  {shown}"
 
 
 def _event_text(event: pb.RunEvent) -> str | None:
@@ -175,7 +185,7 @@ def _event_text(event: pb.RunEvent) -> str | None:
             return f"state  {state_name(change.to_state)}" + (
                 f"  {change.reason}" if change.reason else ""
             )
-        case "step_started" if event.step_started.name:
+        case "step_started" if event.step_started.kind in SHOWN_STEP_KINDS:
             return f"step  {event.step_started.name}"
         case "step_finished" if event.step_finished.WhichOneof("outcome") == "error":
             return f"step failed  {event.step_id}  {event.step_finished.error.message}"
