@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from onbelay_server.app.agent_rules import AgentDraft, Problem, check, problems
 from onbelay_server.app.idempotency import Idempotency
-from onbelay_server.app.registration import Registration, etag_of
+from onbelay_server.app.registration import Registration
 from onbelay_server.domain.agent import Agent, AgentRevision, AgentSource
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.error import (
-    Aborted,
-    AlreadyExists,
     FailedPrecondition,
     NotFound,
-    PermissionDenied,
     ResourceExhausted,
 )
 from onbelay_server.domain.ids import make_id
 from onbelay_server.domain.principal import Principal, Viewer
+from onbelay_server.domain.revising import (
+    check_changeable,
+    check_name,
+    created,
+    deleted,
+    revised,
+    unknown_agent,
+)
 from onbelay_server.domain.state import FINAL, RunState
 from onbelay_server.ports.catalog import Catalog
 from onbelay_server.ports.clock import Clock
@@ -68,7 +73,7 @@ class Agents:
         else:
             found = await self._store.agent_named(tenant, agent)
         if found is None or found.tenant != tenant or found.delete_us is not None:
-            raise NotFound("no such agent", metadata={"resource": "agent"})
+            raise unknown_agent()
         return found
 
     async def get(self, caller: Principal, agent: str, revision: int | None) -> AgentView:
@@ -126,24 +131,16 @@ class Agents:
         def decide(rows: Rows, now_us: int) -> Change[str]:
             if once and (earlier := once.answered(rows)):
                 return Change(result=earlier)
-            _check_name(rows, caller.tenant, draft.name)
-            agent = Agent(
-                id=agent_id,
+            check_name(rows, caller.tenant, draft.name)
+            agent, first = created(
+                draft.settings,
+                agent_id=agent_id,
                 tenant=caller.tenant,
                 name=draft.name,
                 owner=caller.id,
                 source=AgentSource.API,
-                revision=1,
-                etag=etag_of(agent_id, 1),
-                create_us=now_us,
-                update_us=now_us,
-            )
-            first = replace(
-                draft.settings,
-                agent_id=agent_id,
-                revision=1,
-                create_us=now_us,
                 created_by=caller.id,
+                now_us=now_us,
             )
             remembered = [once.remembered(_result(agent), now_us)] if once else []
             return Change(result=_result(agent), put=[agent, first, *remembered])
@@ -170,7 +167,7 @@ class Agents:
         AlreadyExists, InvalidArgument."""
         found = await self.find(caller.tenant, agent)
         while True:
-            _check_changeable(found, caller)
+            check_changeable(found, caller)
             draft = merge(await self._view(found, None))
             check(draft, self._catalog)
 
@@ -179,12 +176,20 @@ class Agents:
             ) -> Change[str | None]:
                 if once and (earlier := once.answered(rows)):
                     return Change(result=earlier)
-                current = _changeable(rows, seen, caller, etag)
+                current = check_changeable(rows.agent(seen.id), caller, etag)
                 if current.revision != seen.revision:
                     return Change(result=None)
                 if wanted.name != current.name:
-                    _check_name(rows, caller.tenant, wanted.name)
-                return _revised(current, wanted, caller, once, now_us)
+                    check_name(rows, caller.tenant, wanted.name)
+                after, written = revised(
+                    current,
+                    wanted.settings,
+                    name=wanted.name,
+                    created_by=caller.id,
+                    now_us=now_us,
+                )
+                remembered = [once.remembered(_result(after), now_us)] if once else []
+                return Change(result=_result(after), put=[after, written, *remembered])
 
             reads = Reads(
                 agents=[found.id],
@@ -205,15 +210,14 @@ class Agents:
         if once and await self._is_answered(once):
             return
         found = await self.find(caller.tenant, agent)
-        _check_changeable(found, caller)
+        check_changeable(found, caller)
         await self._check_unused(found)
 
         def decide(rows: Rows, now_us: int) -> Change[None]:
             if once and once.answered(rows):
                 return Change(result=None)
-            current = _changeable(rows, found, caller, etag)
-            gone = replace(current, delete_us=now_us, update_us=now_us)
-            remembered = [once.remembered(current.id, now_us)] if once else []
+            gone = deleted(check_changeable(rows.agent(found.id), caller, etag), now_us)
+            remembered = [once.remembered(gone.id, now_us)] if once else []
             return Change(result=None, put=[gone, *remembered])
 
         reads = Reads(agents=[found.id], requests=[once.key] if once else [])
@@ -260,63 +264,9 @@ class Agents:
         agent_id, _, revision = result.partition("@")
         agent = await self._store.agent(agent_id)
         if agent is None:
-            raise NotFound("no such agent", metadata={"resource": "agent"})
+            raise unknown_agent()
         return await self._view(agent, int(revision))
 
 
 def _result(agent: Agent) -> str:
     return f"{agent.id}@{agent.revision}"
-
-
-def _check_name(rows: Rows, tenant: str, name: str) -> None:
-    if rows.agent_named(tenant, name) is not None:
-        raise AlreadyExists("the name is taken", reason="NAME_TAKEN", metadata={"name": name})
-
-
-def _check_changeable(agent: Agent, caller: Principal) -> None:
-    if agent.source is AgentSource.CODE:
-        raise FailedPrecondition(
-            "this agent comes from code and is changed there", reason="AGENT_READ_ONLY"
-        )
-    if not (caller.is_admin or caller.id == agent.owner):
-        raise PermissionDenied(
-            "only the agent's owner or an administrator changes it",
-            metadata={"scope": "tenant:admin"},
-        )
-
-
-def _changeable(rows: Rows, seen: Agent, caller: Principal, etag: str) -> Agent:
-    """The agent as it stands in the unit, if the caller may change it now."""
-    current = rows.agent(seen.id)
-    if current is None or current.delete_us is not None:
-        raise NotFound("no such agent", metadata={"resource": "agent"})
-    _check_changeable(current, caller)
-    if etag and etag != current.etag:
-        raise Aborted(
-            "the agent changed since it was read",
-            reason="ETAG_MISMATCH",
-            metadata={"etag": current.etag},
-        )
-    return current
-
-
-def _revised(
-    current: Agent, draft: AgentDraft, caller: Principal, once: Idempotency | None, now_us: int
-) -> Change[str | None]:
-    number = current.revision + 1
-    after = replace(
-        current,
-        name=draft.name,
-        revision=number,
-        etag=etag_of(current.id, number),
-        update_us=now_us,
-    )
-    written = replace(
-        draft.settings,
-        agent_id=current.id,
-        revision=number,
-        create_us=now_us,
-        created_by=caller.id,
-    )
-    remembered = [once.remembered(_result(after), now_us)] if once else []
-    return Change(result=_result(after), put=[after, written, *remembered])

@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from onbelay_server.app.uploads import Chunk, Uploads
+from onbelay_server.app.visibility import controlled, seen
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
 from onbelay_server.domain.error import (
     FailedPrecondition,
     NotFound,
     OutOfRange,
-    PermissionDenied,
 )
 from onbelay_server.domain.event import ArtifactSaved
 from onbelay_server.domain.ids import make_id
@@ -77,7 +77,7 @@ class Artifacts:
         those that were finished; ResourceExhausted (PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL).
         """
         if chunk.run_id:
-            _check_writable(await self._run(caller, chunk.run_id), caller)
+            _check_active(controlled(await self._store.run(chunk.run_id), caller))
         key = RequestKey(caller.tenant, caller.id, _METHOD, chunk.upload_id)
         is_whole = chunk.offset_bytes == 0 and chunk.finish
         if not is_whole and not self._uploads.is_open(caller, chunk.upload_id):
@@ -106,7 +106,7 @@ class Artifacts:
         self, caller: Principal, run_id: str, *, after: Place | None, limit: int
     ) -> ArtifactPage:
         """A run's artifacts. Those without a name are results too large for the log: not listed."""
-        await self._run(caller, run_id)
+        seen(await self._store.run(run_id), caller)
         found: list[Artifact] = []
         while True:
             rows = await self._store.list_artifacts(run_id, after=after, limit=limit + 1)
@@ -156,19 +156,13 @@ class Artifacts:
         run = await self._store.run(artifact.run_id)
         if run is None:
             return False
-        if _sees_run(run, caller):
+        if caller.viewer.sees(tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner):
             return True
         # A listed approver sees the evidence of what they are asked, and nothing else of the run.
         asked = await self._store.list_approvals(
             caller.viewer, ApprovalFilter(run_id=run.id), after=None, limit=100
         )
         return any(one.evidence_artifact_id == artifact.id for one in asked)
-
-    async def _run(self, caller: Principal, run_id: str) -> Run:
-        run = await self._store.run(run_id)
-        if run is None or not _sees_run(run, caller):
-            raise NotFound("no such run", metadata={"resource": "run"})
-        return run
 
     async def _finished(self, key: RequestKey, chunk: Chunk) -> Artifact | None:
         def decide(rows: Rows, now_us: int) -> Change[str]:
@@ -231,10 +225,8 @@ class Artifacts:
             )
             events: list[NewEvent] = []
             if artifact.run_id is not None:
-                run = rows.run(artifact.run_id)
-                if run is None:
-                    raise NotFound("no such run", metadata={"resource": "run"})
-                _check_writable(run, caller)
+                run = controlled(rows.run(artifact.run_id), caller)
+                _check_active(run)
                 events.append(NewEvent(run.id, _saved(artifact)))
             return Change(result=artifact.id, put=[artifact, request], events=events)
 
@@ -256,16 +248,7 @@ def _saved(artifact: Artifact) -> ArtifactSaved:
     )
 
 
-def _sees_run(run: Run, caller: Principal) -> bool:
-    return caller.viewer.sees(tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner)
-
-
-def _check_writable(run: Run, caller: Principal) -> None:
-    if not caller.viewer.controls(tenant=run.tenant, starter=run.starter):
-        raise PermissionDenied(
-            "only the run's starter or an administrator adds to it",
-            metadata={"scope": "tenant:admin"},
-        )
+def _check_active(run: Run) -> None:
     if run.state.is_final or run.state is RunState.STOPPING:
         raise FailedPrecondition(
             "the run is not active any more",

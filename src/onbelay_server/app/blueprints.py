@@ -7,7 +7,7 @@ from dataclasses import replace
 from onbelay_server.app.agent_rules import AgentDraft
 from onbelay_server.app.agents import Agents, AgentView
 from onbelay_server.app.idempotency import Idempotency
-from onbelay_server.app.registration import code_revision
+from onbelay_server.app.registration import code_settings
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.domain.error import AlreadyExists, NotFound
 from onbelay_server.domain.principal import Principal
@@ -58,6 +58,5 @@ class Blueprints:
 
 
 def _settings(code: RegisteredCode) -> AgentRevision:
-    made = code_revision(code, agent_id="", revision=0, now_us=0, created_by="")
     # Only agents that follow their code keep its fingerprint.
-    return replace(made, extra_json="{}")
+    return replace(code_settings(code), extra_json="{}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from onbelay_server.domain.agent import Agent, AgentRevision, AgentSource
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.ids import make_id
+from onbelay_server.domain.revising import created, is_same, revised
 from onbelay_server.ports.catalog import Catalog, RegisteredCode
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import Store
@@ -28,11 +28,6 @@ class Registered:
     taken: tuple[str, ...] = ()
     """Names under which the tenant has an agent of its own, which stays: this code cannot be
     started there until that one is renamed."""
-
-
-def etag_of(agent_id: str, revision: int) -> str:
-    """Changes with every revision and tells nothing else."""
-    return hashlib.sha256(f"{agent_id}/{revision}".encode()).hexdigest()[:20]
 
 
 class Registration:
@@ -97,15 +92,13 @@ class Registration:
                 return outcome
 
 
-def code_revision(
-    code: RegisteredCode, *, agent_id: str, revision: int, now_us: int, created_by: str
-) -> AgentRevision:
-    """The revision that runs this code as its author described it."""
+def code_settings(code: RegisteredCode) -> AgentRevision:
+    """What an agent runs with that follows this code; what the service gives is left empty."""
     return AgentRevision(
-        agent_id=agent_id,
-        revision=revision,
-        create_us=now_us,
-        created_by=created_by,
+        agent_id="",
+        revision=0,
+        create_us=0,
+        created_by="",
         description=code.description,
         blueprint=code.name,
         harness=code.harness,
@@ -120,18 +113,16 @@ def code_revision(
 
 
 def _made(agent_id: str, tenant: str, code: RegisteredCode, now_us: int) -> Change[str | None]:
-    agent = Agent(
-        id=agent_id,
+    agent, first = created(
+        code_settings(code),
+        agent_id=agent_id,
         tenant=tenant,
         name=code.name,
         owner=OPERATOR,
         source=AgentSource.CODE,
-        revision=1,
-        etag=etag_of(agent_id, 1),
-        create_us=now_us,
-        update_us=now_us,
+        created_by="",
+        now_us=now_us,
     )
-    first = code_revision(code, agent_id=agent_id, revision=1, now_us=now_us, created_by="")
     return Change(result="made", put=[agent, first])
 
 
@@ -140,12 +131,9 @@ def _compared(
 ) -> Change[str | None]:
     if agent.source is not AgentSource.CODE:
         return Change(result="taken")
-    number = agent.revision + 1
-    wanted = code_revision(code, agent_id=agent.id, revision=number, now_us=now_us, created_by="")
-    if (
-        current is not None
-        and replace(current, revision=number, create_us=now_us, created_by="") == wanted
-    ):
+    after, wanted = revised(
+        agent, code_settings(code), name=agent.name, created_by="", now_us=now_us
+    )
+    if current is not None and is_same(current, wanted):
         return Change(result="kept")
-    after = replace(agent, revision=number, etag=etag_of(agent.id, number), update_us=now_us)
     return Change(result="revised", put=[after, wanted])

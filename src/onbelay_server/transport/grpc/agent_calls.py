@@ -11,14 +11,8 @@ from onbelay_server.domain.agent import AgentSource
 from onbelay_server.domain.error import InvalidArgument
 from onbelay_server.ports.catalog import Catalog
 from onbelay_server.ports.store import Place
-from onbelay_server.transport.grpc.agent_wire import (
-    check_mask,
-    draft_of,
-    merged,
-    to_agent,
-    to_blueprint,
-    to_listed,
-)
+from onbelay_server.transport.grpc.agent_draft import check_mask, draft_of, merged
+from onbelay_server.transport.grpc.agent_wire import to_agent, to_blueprint, to_listed
 from onbelay_server.transport.grpc.call import Call
 from onbelay_server.transport.grpc.page_token import PageTokens, page_size
 from onbelay_server.transport.grpc.request_id import idempotency
