@@ -1,10 +1,10 @@
 """What the author of an agent imports.
 
-    from onbelay_agent import agent, Context
+from onbelay_agent import agent, Context
 
-    @agent
-    async def hello(ctx: Context, name: str) -> str:
-        return f"Hello {name}"
+@agent
+async def hello(ctx: Context, name: str) -> str:
+    return f"Hello {name}"
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ __all__ = [
     "AgentNotLoaded",
     "Approved",
     "Artifact",
-    "Artifacts",
     "ArtifactFailed",
+    "Artifacts",
     "Context",
     "Expired",
     "InvalidAnswer",

@@ -72,7 +72,7 @@ class Branch:
 
 
 class FinalizerBranch(Branch):
-    """Of tasks that close abandoned async generators: the moment is the collector's, so no calls."""
+    """Of tasks that close abandoned async generators: their moment is chance, so no calls."""
 
     __slots__ = ()
 

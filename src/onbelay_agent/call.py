@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from onbelay_agent.loop import RunFuture, RunTimer
 from onbelay_agent.protocol import CallKind, Intent, Record, Reopened
+from onbelay_agent.task import RunFuture, RunTimer
 from onbelay_agent.work import StepPlan
 
 WAITS_ON_OTHERS: frozenset[CallKind] = frozenset(

@@ -18,9 +18,7 @@ MAX_BATCH_BYTES = 400 * 1024
 class Calls:
     """What the agent has asked for and has not been given. One stage, one batch."""
 
-    def __init__(
-        self, outbox: Outbox, emits: Emits, cancel_work: Callable[[str], None]
-    ) -> None:
+    def __init__(self, outbox: Outbox, emits: Emits, cancel_work: Callable[[str], None]) -> None:
         self.journal = Journal()
         self.stage = 0
         """How many results have been released."""
@@ -115,13 +113,14 @@ class Calls:
         return [call for call in self.by_id.values() if call.state == "begun"]
 
     def recorded_open(self) -> tuple[str, ...]:
-        """Ids of calls whose start is recorded and whose end is not."""
-        return tuple(
+        """Ids of calls whose start is recorded and whose end is not, at the end of the run."""
+        left = [
             call.id
             for call in self.by_id.values()
             if call.state == "begun"
             or (call.state == "asked" and call.recorded and not self.journal.settled(call.id))
-        )
+        ]
+        return (*self._cancelled, *left)
 
     def _submit_batch(self, asked: Sequence[Call], reopened: Sequence[Call]) -> None:
         intents: list[Intent] = []

@@ -72,9 +72,7 @@ class Context:
         """Show text to watchers."""
         self._copy.emits.add("text", text)
 
-    def progress(
-        self, done: float, total: float | None = None, note: str = ""
-    ) -> None:
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far it is: `done` of `total`."""
         if not (_finite(done) and (total is None or _finite(total))):
             raise ValueNotStorable("progress must be finite")
@@ -219,7 +217,7 @@ class Context:
     def approve(
         self, title: str, body: str = "", evidence: Any = None
     ) -> Coroutine[Any, Any, Approved]:
-        """Wait for a person's yes. Raises Rejected with their words, or Expired; never returns no."""
+        """Wait for a person's yes; it never returns a no. Raises Rejected or Expired."""
         request = {"title": title, "body": body, "evidence": _plain(evidence)}
         return self._copy.wait(self.call("APPROVAL", "approval", "approve", request, _approved))
 

@@ -31,14 +31,12 @@ from onbelay_agent.errors import (
     ValueNotStorable,
 )
 from onbelay_agent.journal import Diverged, Journal
-from onbelay_agent.loop import RunLoop, RunTask, RunTimer
+from onbelay_agent.loop import RunLoop
 from onbelay_agent.outbox import Outbox
 from onbelay_agent.protocol import (
-    MAX_INLINE_BYTES,
     PROTOCOL_VERSION,
     Begun,
     Ended,
-    Finish,
     FromHost,
     Go,
     Host,
@@ -52,7 +50,8 @@ from onbelay_agent.protocol import (
     Suspend,
 )
 from onbelay_agent.releases import Releases
-from onbelay_agent.work import Outcome, StepWork
+from onbelay_agent.task import RunTask, RunTimer
+from onbelay_agent.works import Works
 
 logger = logging.getLogger("onbelay_agent")
 
@@ -67,8 +66,8 @@ PULSE_SECONDS = 1.0
 class Copy:
     """See the module. Everything happens on the host's loop; `receive` is called there too.
 
-    Constructing it sends Ready. It runs from Go on and sends Ended exactly once; after that it holds
-    no task, timer or thread but those Ended names as abandoned."""
+    Constructing it sends Ready. It runs from Go on and sends Ended exactly once; after that it
+    holds no task, timer or thread but those Ended names as abandoned."""
 
     def __init__(
         self, definition: AgentDefinition, host: Host, loop: asyncio.AbstractEventLoop
@@ -79,11 +78,11 @@ class Copy:
         self.thread_id = threading.get_ident()
         self.start: Start
         self.run_loop = RunLoop(self)  # type: ignore[abstract]
-        self.works: dict[str, StepWork] = {}
         self.finishers: list[Callable[[], Any]] = []
         self.outbox = Outbox(host, loop, self._lost)
         self.emits = Emits(self)
-        self.calls = Calls(self.outbox, self.emits, self._cancel_work)
+        self.works = Works(self)
+        self.calls = Calls(self.outbox, self.emits, self.works.cancel)
         self.releases = Releases(self.calls, self.run_loop, host, loop, self._wake, self._lost)
         self.live = False
         """Every recorded result is released: the log may be added to."""
@@ -135,8 +134,7 @@ class Copy:
             self.ended = True
             self.outbox.abandon()
             self.emits.discard()
-            for work in self.works.values():
-                work.cancel()
+            self.works.cancel_all()
             self._end(RunSuspended, Ended(outcome="suspended"), 0.0)
 
     def _recorded(self, record: Record) -> None:
@@ -158,16 +156,7 @@ class Copy:
             if call.id in frame.held:
                 call.held = True
             elif call.plan is not None:
-                self.works[call.id] = work = StepWork(
-                    call.id,
-                    call.name,
-                    call.attempt,
-                    call.plan,
-                    self.host_loop,
-                    self.emits.retried,
-                    self._worked,
-                )
-                work.start()
+                self.works.start(call, call.plan)
         self._wake()
 
     def _go(self) -> None:
@@ -185,7 +174,7 @@ class Copy:
             return
         coro = self.definition.invoke(Context(self), arguments)
         self._root = self.run_loop.start(coro, root, contextvars.Context())
-        self._beat()
+        self._pulse = self.host_loop.call_later(PULSE_SECONDS, self._beat)
         self._wake()
 
     # ---- from the agent --------------------------------------------------------------------------
@@ -274,6 +263,7 @@ class Copy:
         if not self.live:
             calls.check_replayed()
             self.live = True
+            self.run_loop.quiet = False
         calls.submit()
         if calls.journal.results:
             return self.releases.release()
@@ -287,7 +277,7 @@ class Copy:
         waiting = self.calls.waiting()
         if not waiting:
             tasks = self.run_loop.unfinished()
-            places = "; ".join(f"{task.branch.path} {_place(task)}" for task in tasks[:10])
+            places = "; ".join(f"{task.branch.path} {task.place()}" for task in tasks[:10])
             self._stuck(f"nothing it waits for can ever happen: {places}")
         elif all(call.waits_on_others for call in waiting):
             parked = (self.calls.stage, tuple(call.id for call in waiting))
@@ -300,37 +290,6 @@ class Copy:
         if self._parked is None or self._parked[0] != self.calls.stage:
             self.outbox.send(Pulse())
         self._pulse = self.host_loop.call_later(PULSE_SECONDS, self._beat)
-
-    # ---- what steps come to ----------------------------------------------------------------------
-
-    def _worked(self, work: StepWork, outcome: Outcome | None) -> None:
-        if not work.alive:
-            self.works.pop(work.step_id, None)
-        if self.ended or outcome is None or not work.wanted:
-            return
-        work.wanted = False
-        uploads: list[bytes] = []
-        ok_json, sha256 = outcome.ok_json, ""
-        if ok_json is not None and len(ok_json) > MAX_INLINE_BYTES // 4:
-            content = ok_json.encode()
-            if len(content) > MAX_INLINE_BYTES:
-                uploads.append(content)
-                ok_json, sha256 = None, hashlib.sha256(content).hexdigest()
-        frame = Finish(
-            step_id=work.step_id,
-            stage=self.calls.submitted_stage,
-            emits=self.emits.take(),
-            ok_json=ok_json,
-            failure=outcome.failure,
-            content_sha256=sha256,
-            duration_us=outcome.duration_us,
-        )
-        self.outbox.send(frame, uploads)
-
-    def _cancel_work(self, step_id: str) -> None:
-        work = self.works.get(step_id)
-        if work is not None:
-            work.cancel()
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -365,19 +324,3 @@ class Copy:
             self._pulse.cancel()
         self._ender = Ending(self, ended, grace_seconds)
         self._ender.begin()
-
-
-def _place(task: RunTask) -> str:
-    """Where a task waits, as `function (file:line)` of its innermost coroutine."""
-    coro: Any = task.get_coro()
-    name = getattr(coro, "__qualname__", "?")
-    where = ""
-    while coro is not None:
-        frame = getattr(coro, "cr_frame", None)
-        if frame is not None:
-            name = coro.__qualname__
-            where = f"({frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno})"
-        coro = getattr(coro, "cr_await", None)
-    return f"waits in {name} {where}"
-
-

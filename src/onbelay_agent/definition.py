@@ -191,7 +191,9 @@ def load(target: str) -> AgentDefinition:
     except AgentNotLoaded:
         raise
     except Exception as error:
-        raise AgentNotLoaded(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
+        raise AgentNotLoaded(
+            f"{place} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     found = getattr(module, attribute, None)
     if isinstance(found, AgentDefinition):
         return found

@@ -43,6 +43,7 @@ class Ending:
         self._refusals = 0
         self._deadline = copy.host_loop.time() + max(0.0, grace_seconds)
         self._told_to_end = ended.outcome in ("stopped", "suspended")
+        self._limit: asyncio.Timeout | None = None
         self._task: asyncio.Task[tuple[str, ...]] | None = None
 
     @property
@@ -58,10 +59,12 @@ class Ending:
             raise self._copy.ending()
 
     def hasten(self, grace_seconds: float) -> None:
-        """A stop came while the copy was ending: it may bring the deadline nearer, never push it."""
+        """A stop came while the copy was ending: the deadline may come nearer, never go."""
         deadline = self._copy.host_loop.time() + max(0.0, grace_seconds)
-        if not self._told_to_end or deadline < self._deadline:
+        if deadline < self._deadline:
             self._deadline = deadline
+            if self._limit is not None and self._told_to_end:
+                self._limit.reschedule(deadline)
 
     def begin(self) -> None:
         """Unwind from a plain callback of the host's loop, then wind down what is in flight."""
@@ -76,8 +79,7 @@ class Ending:
             return
         copy.outbox.forget_begins()
         if self._told_to_end:
-            for work in copy.works.values():
-                work.stopping = True
+            copy.works.hurry()
         else:
             self._cancel_calls()
         needs_finishers = bool(copy.finishers) and self._ended.outcome in (
@@ -86,7 +88,13 @@ class Ending:
             "stopped",
         )
         large = len(self._ended.output_json or "") > MAX_INLINE_BYTES // 4
-        if copy.works or needs_finishers or large or copy.outbox.busy or copy.releases.fetching:
+        if (
+            copy.works.left()
+            or needs_finishers
+            or large
+            or copy.outbox.busy
+            or copy.releases.fetching
+        ):
             self._task = copy.host_loop.create_task(self._wind_down(needs_finishers))
             self._task.add_done_callback(self._wound_down)
         else:
@@ -117,8 +125,7 @@ class Ending:
 
     def _cancel_calls(self) -> None:
         copy = self._copy
-        for work in copy.works.values():
-            work.cancel()
+        copy.works.cancel_all()
         if self._ended.outcome in ("returned", "raised"):
             open_ids = copy.calls.recorded_open()
             if open_ids:
@@ -128,16 +135,13 @@ class Ending:
 
     async def _wind_down(self, needs_finishers: bool) -> tuple[str, ...]:
         copy = self._copy
-        works = copy.works
+        works = copy.works.left()
         if self._told_to_end:
-            while works_alive(works) and copy.host_loop.time() < self._deadline:
-                await asyncio.sleep(0.01)
-            for work in works.values():
+            await self._until_over(works, self._deadline)
+            for work in works:
                 work.cancel()
-        until = copy.host_loop.time() + LAST_WAIT_SECONDS
-        while works_alive(works) and copy.host_loop.time() < until:
-            await asyncio.sleep(0.01)
-        abandoned = [work.step_id for work in works.values() if work.alive]
+        await self._until_over(works, copy.host_loop.time() + LAST_WAIT_SECONDS)
+        abandoned = [work.step_id for work in works if work.alive]
         if needs_finishers:
             seconds = 0.3 if self._told_to_end else FINISHERS_SECONDS
             for fn in reversed(copy.finishers):
@@ -146,11 +150,19 @@ class Ending:
         content = (self._ended.output_json or "").encode()
         if len(content) > MAX_INLINE_BYTES:
             await self._keep_output(content)
-        until = copy.host_loop.time() + (0.2 if self._told_to_end else FINISHERS_SECONDS)
-        while copy.outbox.busy and copy.host_loop.time() < until:
-            await asyncio.sleep(0.01)
+        await copy.outbox.drained(0.2 if self._told_to_end else FINISHERS_SECONDS)
         await copy.releases.end()
         return tuple(abandoned)
+
+    async def _until_over(self, works: list[StepWork], deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline) as self._limit:
+                for work in works:
+                    await work.over.wait()
+        except TimeoutError:
+            logger.debug("Steps still run at the end of their time")
+        finally:
+            self._limit = None
 
     async def _keep_output(self, content: bytes) -> None:
         try:
@@ -167,22 +179,19 @@ class Ending:
 
     async def _finished(self, fn: Callable[[], Any], seconds: float) -> bool:
         """Run one of the author's on_finish functions; False when it would not end in time."""
-        over = asyncio.Event()
 
         def done(work: StepWork, outcome: Outcome | None) -> None:
             if outcome is not None and outcome.failure is not None:
                 logger.error("An on_finish function failed: %s", outcome.failure.message)
-            over.set()
 
         plan = StepPlan(_resultless(fn), (), None, False, None, None)
         copy = self._copy
         work = StepWork("on_finish", "on_finish", 1, plan, copy.host_loop, _no_retries, done)
         work.start()
-        try:
-            await asyncio.wait_for(over.wait(), seconds)
-        except TimeoutError:
+        await self._until_over([work], copy.host_loop.time() + seconds)
+        if work.alive:
             work.cancel()
-            await asyncio.sleep(0)
+            await self._until_over([work], copy.host_loop.time() + 0.1)
         return not work.alive
 
     def _wound_down(self, task: asyncio.Task[tuple[str, ...]]) -> None:
@@ -200,16 +209,10 @@ class Ending:
         copy.host.send(dataclasses.replace(self._ended, emits=emits, abandoned=abandoned))
 
 
-def works_alive(works: dict[str, StepWork]) -> bool:
-    """Whether any step still runs."""
-    return any(work.alive for work in works.values())
-
-
 def _close(coro: Any) -> None:
     try:
         coro.close()
     except BaseException:
-        # Its own finally blocks may raise anything; the outcome is fixed and nobody waits for it.
         logger.debug("Agent code raised while it was closed", exc_info=True)
     if getattr(coro, "cr_frame", None) is not None:
         _parked.append(coro)

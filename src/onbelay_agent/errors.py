@@ -1,27 +1,27 @@
 """What a context call can raise, and what the package refuses.
 
-    Exception
-    ├── AgentCallError            a context call did not give its result
-    │   ├── ToolDenied            policy or a person refused the tool call
-    │   ├── Rejected              a person said no (`comment`, `by`)
-    │   ├── Expired               nobody decided in time
-    │   ├── ToolFailed            the tool ran and failed
-    │   ├── StepFailed            a step's function failed (`step`, `error_type`)
-    │   ├── InvalidAnswer         a person's answer does not fit the type asked for
-    │   ├── ArtifactFailed        a file is not there or could not be kept
-    │   ├── ModelFailed           a model turn failed
-    │   ├── BudgetExceeded        the run's budget does not allow the call
-    │   ├── ChildRunFailed        a child run ended without a result
-    │   └── OperationFailed       what finishes outside reported an error
-    ├── RefusedCall               agent code did what belongs in a step, or used the API wrongly
-    ├── ValueNotStorable          a value cannot be encoded, or does not fit its type
-    ├── InvalidInput              the run's input does not fit the agent's signature
-    ├── InvalidDefinition         a decorated function cannot be an agent or a tool
-    └── AgentNotLoaded            `module:function` does not lead to an agent
-    BaseException
-    └── RunEnding                 this copy of the run is ending; let it pass
-        ├── RunStopped            the run was stopped
-        └── RunSuspended          the run waits without this copy and goes on from its log
+Exception
+├── AgentCallError            a context call did not give its result
+│   ├── ToolDenied            policy or a person refused the tool call
+│   ├── Rejected              a person said no (`comment`, `by`)
+│   ├── Expired               nobody decided in time
+│   ├── ToolFailed            the tool ran and failed
+│   ├── StepFailed            a step's function failed (`step`, `error_type`)
+│   ├── InvalidAnswer         a person's answer does not fit the type asked for
+│   ├── ArtifactFailed        a file is not there or could not be kept
+│   ├── ModelFailed           a model turn failed
+│   ├── BudgetExceeded        the run's budget does not allow the call
+│   ├── ChildRunFailed        a child run ended without a result
+│   └── OperationFailed       what finishes outside reported an error
+├── RefusedCall               agent code did what belongs in a step, or used the API wrongly
+├── ValueNotStorable          a value cannot be encoded, or does not fit its type
+├── InvalidInput              the run's input does not fit the agent's signature
+├── InvalidDefinition         a decorated function cannot be an agent or a tool
+└── AgentNotLoaded            `module:function` does not lead to an agent
+BaseException
+└── RunEnding                 this copy of the run is ending; let it pass
+    ├── RunStopped            the run was stopped
+    └── RunSuspended          the run waits without this copy and goes on from its log
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from onbelay_agent.protocol import Failure
 
 
 class AgentCallError(Exception):
-    """A context call did not give its result. `data` is what the other side said beyond the text."""
+    """A context call did not give its result. `data` is what was said beyond the text."""
 
     def __init__(self, message: str, data: Any = None) -> None:
         super().__init__(message)

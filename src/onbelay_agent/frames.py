@@ -12,9 +12,9 @@ import functools
 import json
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from onbelay_agent import protocol
 from onbelay_agent.protocol import FromHost, Recorded, Start, ToHost
@@ -68,7 +68,7 @@ def encode_frame(frame: Frame) -> bytes:
     """One line, with its newline. A Start carries no journal: see `encode_start`."""
     if isinstance(frame, Start) and frame.journal:
         raise ValueError("the journal follows Start record by record")
-    plain = {_name(type(frame)): to_plain(frame)}
+    plain = {_name(cast(Hashable, type(frame))): to_plain(frame)}
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -92,7 +92,7 @@ def decode_frame(line: bytes) -> Frame:
 def to_plain(value: Any) -> Any:
     """A dataclass of the protocol as plain JSON, without the fields that hold their default."""
     plain: dict[str, Any] = {}
-    for name, default in _defaults(type(value)):
+    for name, default in _defaults(cast(Hashable, type(value))):
         item = getattr(value, name)
         if item is default or (type(item) is type(default) and item == default):
             continue
@@ -109,16 +109,16 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[T], plain: Mapping[str, Any]) -> T:
-    """The dataclass of plain JSON. Raises TypeError, ValueError or KeyError for what does not fit."""
+    """The dataclass of plain JSON. Raises TypeError or ValueError for what does not fit."""
     fields: dict[str, Any] = {}
-    for name, convert in _converters(kind):
+    for name, convert in _converters(cast(Hashable, kind)):
         if name in plain:
             fields[name] = convert(plain[name])
     return kind(**fields)
 
 
 @functools.cache
-def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
     defaults = []
     for item in dataclasses.fields(kind):
         default: Any = item.default
@@ -129,7 +129,7 @@ def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
 
 
 @functools.cache
-def _converters(kind: type) -> tuple[tuple[str, Any], ...]:
+def _converters(kind: Any) -> tuple[tuple[str, Any], ...]:
     hints = get_type_hints(kind)
     return tuple((item.name, _converter(hints[item.name])) for item in dataclasses.fields(kind))
 
@@ -146,7 +146,7 @@ def _converter(wanted: Any) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return dict
     if dataclasses.is_dataclass(wanted):
-        return functools.partial(from_plain, wanted)
+        return functools.partial(from_plain, cast(type[Any], wanted))
     if wanted is bytes:
         return functools.partial(base64.b64decode, validate=True)
     if wanted in (str, int, bool):
@@ -161,7 +161,7 @@ def _exactly(wanted: type, value: Any) -> Any:
 
 
 @functools.cache
-def _name(kind: type) -> str:
+def _name(kind: Any) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 

@@ -1,9 +1,9 @@
 """What has been recorded of a run, and whether the agent's code still fits it. Pure.
 
-*Stage* counts the results released so far. Every call notes the stage it was asked at, every start
-the stage its batch was submitted at, every step's end the last stage whose batch had been submitted.
-That is enough to tell, at each idle of a replay, a call that has gone missing from one that had not
-been recorded yet.
+*Stage* counts the results released so far. Every call notes the stage it was asked at, every
+start the stage its batch was submitted at, every step's end the last stage whose batch had been
+submitted. That is enough to tell, at each idle of a replay, a call that has gone missing from one
+that had not been recorded yet.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class Journal:
             known.attempt = max(known.attempt, record.attempt)
             return
         assert record.kind is not None, f"the start of {record.step_id} has no kind"
-        self.unasked[record.step_id] = Started(
-            record.kind, record.digest, stage, record.attempt
-        )
+        self.unasked[record.step_id] = Started(record.kind, record.digest, stage, record.attempt)
         self._ids_by_stage.setdefault(stage, []).append(record.step_id)
 
     def ask(self, step_id: str, kind: CallKind, digest: str) -> Started | None:
@@ -109,12 +107,10 @@ class Journal:
     def check_replayed(self) -> None:
         """Once every recorded result is released: every recorded start must have been asked."""
         for step_id in self.unasked:
-            raise Diverged(
-                f"{step_id}: recorded as started, found: the agent never asked for it"
-            )
+            raise Diverged(f"{step_id}: recorded as started, found: the agent never asked for it")
 
     def check_returned(self, stage: int) -> None:
-        """The agent's code ended at `stage` while it was replayed. Raises Diverged if it had not."""
+        """The agent's code ended at `stage` in the replay. Raises Diverged if it had not."""
         self.check_replayed()
         if self.complete_through >= stage:
             record = self.results[0].step_id if self.results else "a later call"

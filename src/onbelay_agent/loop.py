@@ -9,6 +9,7 @@ subprocesses) is refused by name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
 import logging
@@ -20,8 +21,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from types import CodeType
 from typing import Any, NoReturn, Protocol
 
-from onbelay_agent.branch import ROOT, Branch, FinalizerBranch, escaped
+from onbelay_agent.branch import ROOT, Branch, FinalizerBranch
 from onbelay_agent.errors import RefusedCall
+from onbelay_agent.task import RunFuture, RunTask, RunTimer
 
 logger = logging.getLogger("onbelay_agent")
 
@@ -31,68 +33,6 @@ _ENSURE_FUTURE: frozenset[CodeType] = frozenset(
     if fn is not None
 )
 _TASKS_FILE = asyncio.tasks.__file__
-
-
-class RunFuture(asyncio.Future[Any]):
-    """A future that hashes by creation number, so that sets of futures iterate alike."""
-
-    def __init__(self, number: int, loop: RunLoop) -> None:
-        self._number = number
-        super().__init__(loop=loop)
-
-    def __hash__(self) -> int:
-        return self._number
-
-    __eq__ = object.__eq__
-
-
-class RunTask(asyncio.Task[Any]):
-    """A task that knows its branch and hashes by creation number."""
-
-    def __init__(
-        self,
-        coro: Coroutine[Any, Any, Any],
-        *,
-        number: int,
-        loop: RunLoop,
-        parent: Branch,
-        name: str | None,
-        context: contextvars.Context | None,
-    ) -> None:
-        self._number = number
-        self._parent = parent
-        self._explicit = name
-        self._branch: Branch | None = None
-        super().__init__(coro, loop=loop, name=name, context=context)
-
-    def __hash__(self) -> int:
-        return self._number
-
-    __eq__ = object.__eq__
-
-    def set_name(self, value: object) -> None:
-        """Name the task; the branch follows when nothing was asked in it yet."""
-        self._explicit = str(value)
-        super().set_name(value)
-
-    @property
-    def branch(self) -> Branch:
-        """Numbered when it is first needed: after `asyncio.create_task` has set an explicit name."""
-        if self._branch is None:
-            if self._explicit is not None:
-                label = "=" + escaped(self._explicit)
-            else:
-                coro = self.get_coro()
-                label = escaped(getattr(coro, "__name__", type(coro).__name__))
-            self._branch = self._parent.child(label)
-        return self._branch
-
-
-class RunTimer(asyncio.TimerHandle):
-    """A timer that is a durable wait; `wait` is whatever the timekeeper attached to it."""
-
-    wait: Any = None
-    _scheduled: bool
 
 
 class Timekeeper(Protocol):
@@ -110,8 +50,8 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, timekeeper: Timekeeper) -> None:
         self.now_us = 0
-        self.quiet = False
-        """Set once the run is ending: nobody needs to hear of errors nobody waited for."""
+        self.quiet = True
+        """While the run is replayed and while it ends, errors nobody waited for are not told."""
         self._ready: deque[asyncio.Handle] = deque()
         self._numbers = itertools.count(1)
         self._callbacks: Branch
@@ -143,11 +83,9 @@ class RunLoop(asyncio.AbstractEventLoop):
                 ran += 1
                 handle = ready.popleft()
                 if not handle.cancelled():
-                    try:
+                    # The task holds a SystemExit as its exception; it must not end the host.
+                    with contextlib.suppress(SystemExit):
                         handle._run()
-                    except SystemExit:
-                        # The task holds it as its exception; it must not end the host.
-                        pass
         finally:
             self._turning = False
             sys.set_asyncgen_hooks(*hooks)
@@ -312,7 +250,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         return False
 
     def set_debug(self, enabled: bool) -> None:
-        """Ignored: debug mode of asyncio would time callbacks by a clock this loop does not have."""
+        """Ignored: asyncio's debug mode times callbacks by a clock this loop does not have."""
 
     def get_task_factory(self) -> None:
         return None

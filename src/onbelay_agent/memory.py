@@ -1,19 +1,18 @@
-"""A host in memory: the log of one run that outlives its copies, for `onbelay_agent.testing`."""
+"""A host in memory: runs copies over a RunLog, for `onbelay_agent.testing`."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from onbelay_agent.copy import Copy
 from onbelay_agent.definition import AgentDefinition
 from onbelay_agent.errors import AgentCallError, InvalidInput
-from onbelay_agent.people import Person
 from onbelay_agent.protocol import (
     Begin,
     Begun,
@@ -30,96 +29,10 @@ from onbelay_agent.protocol import (
     Record,
     Recorded,
     Reopened,
-    Start,
     Suspend,
     ToHost,
 )
-from onbelay_agent.tool import ToolDefinition
-
-
-class Crash(BaseException):
-    """The host dies here."""
-
-
-@dataclass
-class RunLog:
-    """What is durable of one run, and what the world outside has seen of it."""
-
-    start: Start
-    tools: Mapping[str, ToolDefinition]
-    people: deque[Person]
-    records: list[Record] = field(default_factory=list)
-    emits: list[Emit] = field(default_factory=list)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    artifacts: dict[str, bytes] = field(default_factory=dict)
-    open: dict[str, Intent] = field(default_factory=dict)
-    ended: Ended | None = None
-    now_us: int = 0
-    copies: int = 0
-    commits: int = 0
-    crash: tuple[int, str] | None = None
-    """Die `before` or `after` the commit with this number."""
-    deciders: dict[str, Person] = field(default_factory=dict)
-    attempts: Counter[str] = field(default_factory=Counter)
-    """How often the work of each step or tool call was begun."""
-    repeated: set[str] = field(default_factory=set)
-    """Calls whose work was begun again although their end was recorded: always empty, or a bug."""
-    outcomes: dict[str, tuple[str | None, Failure | None]] = field(default_factory=dict)
-    """What work came to, recorded or not: what a person would find out about an unknown outcome."""
-    _places: set[str] = field(default_factory=set)
-    _finished: set[str] = field(default_factory=set)
-
-    def commit(self, records: Sequence[Record] = (), emits: Sequence[Emit] = ()) -> list[Record]:
-        """Append all of it or, when this is where the host dies, nothing. Raises Crash."""
-        number, self.commits = self.commits, self.commits + 1
-        if self.crash == (number, "before"):
-            raise Crash
-        # Only ends move the clock: a killed run has the times of an undisturbed one.
-        self.now_us += 1000 * sum(record.type == "finished" for record in records)
-        stamped = [replace(record, time_us=self.now_us) for record in records]
-        for record in stamped:
-            self.records.append(record)
-            if record.type != "started":
-                self.open.pop(record.step_id, None)
-                self._finished.add(record.step_id)
-        for emit in emits:
-            if emit.place not in self._places:
-                self._places.add(emit.place)
-                self.emits.append(emit)
-        if self.crash == (number, "after"):
-            raise Crash
-        return stamped
-
-    def begin(self, step_id: str) -> None:
-        """Count that the work of a call begins."""
-        self.attempts[step_id] += 1
-        if step_id in self._finished:
-            self.repeated.add(step_id)
-
-    def watermarks(self) -> dict[str, int]:
-        """The highest recorded emit ordinal of each branch."""
-        highest: dict[str, int] = {}
-        for emit in self.emits:
-            branch, _, ordinal = emit.place.rpartition(":emit#")
-            highest[branch] = max(highest.get(branch, 0), int(ordinal))
-        return highest
-
-    def due(self) -> tuple[str, str | None, Failure | None] | None:
-        """The next thing to happen to a waiting run: a person decides, else a timer fires."""
-        for step_id in self.open:
-            person = self.deciders.get(step_id)
-            if person is not None and not person.silent:
-                return step_id, *person.decision()
-        timers = [
-            (json.loads(intent.request_json)["due_us"], step_id)
-            for step_id, intent in self.open.items()
-            if intent.kind == "TIMER"
-        ]
-        if not timers:
-            return None
-        due_us, step_id = min(timers)
-        self.now_us = max(self.now_us, due_us)
-        return step_id, "null", None
+from onbelay_agent.runlog import Crash, RunLog
 
 
 class MemoryHost:
@@ -174,7 +87,7 @@ class MemoryHost:
                 self._handle(self._frames[0])
             except Crash:
                 self._die()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised by run()
                 self._over.set_exception(error)
             self._frames.popleft()
 
@@ -217,9 +130,7 @@ class MemoryHost:
             case Parked():
                 self._parked()
             case Ended():
-                if frame.outcome != "suspended":
-                    log.ended = frame
-                log.commit(emits=frame.emits)
+                log.commit(emits=frame.emits, ended=frame)
                 self.ended = frame
                 self._over.set_result(None)
 
@@ -290,7 +201,7 @@ class MemoryHost:
             self._die()
         except asyncio.CancelledError:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised by run()
             if not self._over.done():
                 self._over.set_exception(error)
 
@@ -310,7 +221,7 @@ class MemoryHost:
                     ok_json = await tool.invoke(json.dumps(request["arguments"]), intent.id)
             except (InvalidInput, AgentCallError) as error:
                 failure = Failure(type="ToolFailed", message=f"{intent.name}: {error}")
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the tool's failure
                 text = f"{intent.name}: {type(error).__name__}: {error}"
                 failure = Failure(type="ToolFailed", message=text)
         self._log.outcomes[intent.id] = (ok_json, failure)

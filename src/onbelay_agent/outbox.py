@@ -38,6 +38,11 @@ class Outbox:
         if self._drain is None:
             self._drain = self._loop.create_task(self._send_queued())
 
+    async def drained(self, seconds: float) -> None:
+        """Wait until everything is sent, `seconds` at most."""
+        if self._drain is not None:
+            await asyncio.wait([self._drain], timeout=seconds)
+
     def forget_begins(self) -> None:
         """Nothing new may be recorded: drop the batches that are not sent yet."""
         kept = [item for item in self._queue if not isinstance(item[0], Begin)]

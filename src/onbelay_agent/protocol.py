@@ -1,9 +1,9 @@
 """The frames between a copy of a run and the host that keeps its log.
 
-A *copy* is one execution of an agent's code, from its top. Its *host* keeps the log: the service, in
-this process or at the other end of a pipe, or the in-memory host of `onbelay_agent.testing`. Both
-sides speak in ordered frames: the copy says what it asks for and what became of it, the host says
-what has been recorded. Nothing the agent waits for is released before the host has said `Recorded`.
+A *copy* is one execution of an agent's code, from its top. Its *host* keeps the log: the service,
+in this process or at the other end of a pipe, or the in-memory host of `onbelay_agent.testing`.
+Both sides speak in ordered frames: the copy says what it asks for and what became of it, the host
+says what has been recorded. Nothing the agent waits for is released before the host has said `Recorded`.
 
 The same frames travel as JSON lines over a child's pipe (`onbelay_agent.stdio`), one object a line
 with the frame's snake_case name as its only key; they mirror the messages of BrokerService.
@@ -43,7 +43,7 @@ CallKind = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """How a call failed. `type` is the author-facing error's class name (`Rejected`, `StepFailed` …)."""
+    """How a call failed. `type` is the class of the author's error: `Rejected`, `StepFailed` …"""
 
     type: str
     message: str
@@ -286,7 +286,7 @@ class Host(Protocol):
     """What a copy needs of whoever keeps its log. Used from the copy's own host loop only."""
 
     def send(self, frame: ToHost) -> None:
-        """Hand over a frame. Never blocks; frames are taken in order. After Ended, nothing is sent."""
+        """Hand over a frame. Never blocks; frames are taken in order. Nothing follows Ended."""
         ...
 
     async def put_blob(self, content: bytes) -> str:

@@ -83,7 +83,7 @@ class Releases:
             future.set_result(call.decode(record, blob) if call.decode is not None else None)
         except ValueNotStorable as error:
             raise Diverged(f"{call.id}: its recorded result does not fit: {error}") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised where the agent waits for it
             future.set_exception(error)
 
     async def _fetch_blob(self, record: Record) -> None:

@@ -73,7 +73,9 @@ class Signature:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             field = ".".join(str(part) for part in first["loc"])
-            raise InvalidInput(f"{field}: {first['msg']}" if field else first["msg"], field) from None
+            raise InvalidInput(
+                f"{field}: {first['msg']}" if field else first["msg"], field
+            ) from None
         if self._whole is not None:
             return {self._whole: model}
         return {

@@ -1,8 +1,8 @@
 """Run an agent in a test: no server, no waiting, crashed wherever it can be.
 
-    run = TestRun(hello, people=[approve()])
-    assert run.execute({"name": "Ada"}).output == "Hello Ada"
-    run.crash_everywhere({"name": "Ada"})
+run = TestRun(hello, people=[approve()])
+assert run.execute({"name": "Ada"}).output == "Hello Ada"
+run.crash_everywhere({"name": "Ada"})
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from typing import Any
 from onbelay_agent import values
 from onbelay_agent.definition import AgentDefinition
 from onbelay_agent.frames import from_plain, to_plain
-from onbelay_agent.memory import Crash, MemoryHost, RunLog
+from onbelay_agent.memory import MemoryHost
 from onbelay_agent.people import Person, answer, approve, expire, reject, silence
 from onbelay_agent.protocol import Emit, Ended, InputArtifact, Record, Start
+from onbelay_agent.runlog import Crash, RunLog
 from onbelay_agent.tool import ToolDefinition
 from onbelay_agent.tool import tool as make_tool
 
@@ -218,9 +219,7 @@ class TestRun:
             error=error,
             events=tuple(log.emits),
             artifacts={k: v for k, v in log.artifacts.items() if self._artifacts.get(k) != v},
-            journal=SavedJournal(
-                log.start, tuple(log.records), tuple(log.emits), dict(log.blobs)
-            ),
+            journal=SavedJournal(log.start, tuple(log.records), tuple(log.emits), dict(log.blobs)),
             effects=dict(log.attempts),
         )
 
@@ -265,7 +264,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
     def apart() -> None:
         try:
             results.append(asyncio.run(work))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
             errors.append(error)
 
     thread = threading.Thread(target=apart, name="onbelay test run")

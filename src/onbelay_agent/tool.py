@@ -21,9 +21,9 @@ RISKS: tuple[Risk, ...] = get_args(Risk)
 class ToolDefinition:
     """A registered function with its schemas and its risk.
 
-    `idempotent`: calling it again with the same key has no second effect, so a call whose outcome is
-    unknown may be repeated. A parameter named `idempotency_key` receives that key and is not part of
-    the input."""
+    `idempotent`: calling it again with the same key has no second effect, so a call whose outcome
+    is unknown may be repeated. A parameter named `idempotency_key` receives that key and is not
+    part of the input."""
 
     name: str
     description: str
@@ -93,7 +93,7 @@ def tool(
     risk: Risk = "read",
     idempotent: bool = False,
 ) -> ToolDefinition | Callable[[Callable[..., Any]], ToolDefinition]:
-    """Make a function a tool. The name defaults to the function's, the description to its docstring.
+    """Make a function a tool; name and description default to its own name and docstring.
 
     Raises InvalidDefinition when the signature cannot be described as JSON."""
 
@@ -115,5 +115,3 @@ def tool(
 def highest_risk(risks: list[Risk]) -> Risk:
     """The highest of `risks`, `read` when there is none."""
     return cast(Risk, max(risks, key=RISKS.index, default="read"))
-
-

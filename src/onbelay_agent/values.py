@@ -1,8 +1,8 @@
 """What crosses the log: values as JSON text.
 
-A value is what was stored. Results are encoded and decoded on the first pass too, so code never sees
-on a replay what it did not see live. Without a type only plain JSON passes; a type (from `returns=`
-or the function's annotation) is encoded and decoded by pydantic.
+A value is what was stored. Results are encoded and decoded on the first pass too, so code never
+sees on a replay what it did not see live. Without a type only plain JSON passes; a type (from
+`returns=` or the function's annotation) is encoded and decoded by pydantic.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The work of a step: the author's function, run beside the agent on the host's loop.
 
-An async function runs as a task of the host's loop in a fresh context, a sync one in a daemon thread
-of its own. A thread cannot be killed: once it is no longer wanted its next emit raises RunStopped in
-it, and one that goes on regardless is named when the copy ends.
+An async function runs as a task of the host's loop in a fresh context, a sync one in a daemon
+thread of its own. A thread cannot be killed: once it is no longer wanted its next emit raises
+RunStopped in it, and one that goes on regardless is named when the copy ends.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class StepWork:
         self._loop = loop
         self._log = log
         self._done = done
+        self.over = asyncio.Event()
+        """Set once neither its task nor a thread of it runs."""
         self._ordinal = 0
         self._threads_running = 0
         self._context = contextvars.Context()
@@ -122,6 +124,8 @@ class StepWork:
         return self._threads_running > 0 or (self._task is not None and not self._task.done())
 
     def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        if not self.alive:
+            self.over.set()
         self._done(self, None if task.cancelled() else task.result())
 
     async def _run(self) -> Outcome:
@@ -157,7 +161,7 @@ class StepWork:
             seconds = self._plan.timeout_seconds
             text = str(error) or (f"timed out after {seconds:g} s" if seconds else "timed out")
             return None, self._failure("TimeoutError", text)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it raises is its failure
             return None, self._failure(type(error).__name__, str(error))
 
     async def _result(self) -> str:
@@ -176,6 +180,8 @@ class StepWork:
 
         def settle(result: tuple[Any, str | None] | None, error: BaseException | None) -> None:
             self._threads_running -= 1
+            if not self.alive:
+                self.over.set()
             if ended.done():
                 return
             if error is not None:
@@ -191,7 +197,7 @@ class StepWork:
                 result = (value, None if inspect.isawaitable(value) else self._encoded(value))
             except StopIteration as error:
                 failed = RuntimeError(f"StopIteration: {error}")
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                 failed = error
             try:
                 loop.call_soon_threadsafe(settle, result, failed)

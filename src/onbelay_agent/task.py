@@ -1,0 +1,85 @@
+"""Futures, tasks and timers of the run's own loop: what a replay must find in the same order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any
+
+from onbelay_agent.branch import Branch, escaped
+
+
+class RunFuture(asyncio.Future[Any]):
+    """A future that hashes by creation number, so that sets of futures iterate alike."""
+
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._number = number
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    __eq__ = object.__eq__
+
+
+class RunTask(asyncio.Task[Any]):
+    """A task that knows its branch and hashes by creation number."""
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        number: int,
+        loop: asyncio.AbstractEventLoop,
+        parent: Branch,
+        name: str | None,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._number = number
+        self._parent = parent
+        self._explicit = name
+        self._branch: Branch | None = None
+        super().__init__(coro, loop=loop, name=name, context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+    __eq__ = object.__eq__
+
+    def set_name(self, value: object) -> None:
+        """Name the task; the branch follows when nothing was asked in it yet."""
+        self._explicit = str(value)
+        super().set_name(value)
+
+    @property
+    def branch(self) -> Branch:
+        """Numbered when first needed: after `asyncio.create_task` has set an explicit name."""
+        if self._branch is None:
+            if self._explicit is not None:
+                label = "=" + escaped(self._explicit)
+            else:
+                coro = self.get_coro()
+                label = escaped(getattr(coro, "__name__", type(coro).__name__))
+            self._branch = self._parent.child(label)
+        return self._branch
+
+    def place(self) -> str:
+        """Where it waits, as `function (file:line)` of its innermost coroutine."""
+        coro: Any = self.get_coro()
+        name = getattr(coro, "__qualname__", "?")
+        where = ""
+        while coro is not None:
+            frame = getattr(coro, "cr_frame", None)
+            if frame is not None:
+                name = coro.__qualname__
+                where = f"({frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno})"
+            coro = getattr(coro, "cr_await", None)
+        return f"waits in {name} {where}"
+
+
+class RunTimer(asyncio.TimerHandle):
+    """A timer that is a durable wait; `wait` is whatever the timekeeper attached to it."""
+
+    wait: Any = None
+    _scheduled: bool
