@@ -9,6 +9,9 @@ import sqlalchemy as sa
 
 from onbelay_server.adapters.sql.database import Sql, Statement
 from onbelay_server.adapters.sql.tables import (
+    ACTIVE,
+    DRIVEN,
+    QUEUED,
     agent_revisions,
     agents,
     approvals,
@@ -25,9 +28,6 @@ from onbelay_server.ports.store import ApprovalFilter, Place, RunFilter
 
 Select = sa.Select[Any]
 
-_QUEUED = sa.text("state = 'QUEUED'")
-"""Spelled as in the partial indexes: SQLite uses those for the very same words only."""
-_DRIVEN = sa.text("state IN ('RUNNING', 'STOPPING')")
 _FINAL = sorted(state.value for state in FINAL)
 _RUN_COLUMNS = (*runs.c, run_inputs.c.input_json, run_inputs.c.input_artifacts)
 
@@ -76,6 +76,9 @@ class Queries:
             wanted.append(sa.or_(column.agent_id.in_(names), column.agent_name.in_(names)))
         if which.states:
             wanted.append(column.state.in_([state.value for state in which.states]))
+            if FINAL.isdisjoint(which.states):
+                # Follows from the line above, and leads to the index of what is going on.
+                wanted.append(sa.and_(ACTIVE))
         for key, value in which.labels.items():
             wanted.append(self._sql.label(column.labels, key, value))
         for field, value in (
@@ -195,7 +198,7 @@ class Queries:
         return self._made(built.bindparams(now_us=now_us, limit=limit))
 
     def next_ready(self) -> Statement:
-        return self._made(sa.select(sa.func.min(runs.c.ready_us)).where(_QUEUED))
+        return self._made(sa.select(sa.func.min(runs.c.ready_us)).where(QUEUED))
 
     def due_waits(self, now_us: int, limit: int) -> Statement:
         found = _unfinished(sa.select(waits)).where(waits.c.until_us <= now_us)
@@ -211,7 +214,7 @@ class Queries:
         dead: sa.ColumnElement[bool] = column.owner.not_in(list(alive))
         if now_us is not None:
             dead = sa.and_(dead, sa.func.coalesce(column.lease_until_us, 0) <= now_us)
-        found = _with_inputs().where(_DRIVEN, sa.or_(column.owner.is_(None), dead))
+        found = _with_inputs().where(DRIVEN, sa.or_(column.owner.is_(None), dead))
         return self._made(found.order_by(column.id).limit(limit))
 
     def expired_roots(self, before_us: int, limit: int) -> Statement:

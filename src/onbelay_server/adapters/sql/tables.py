@@ -75,24 +75,28 @@ runs = Table(
     Index("runs_of_tenant", "tenant", "create_us", "id"),
     Index("runs_of_starter", "tenant", "starter", "create_us", "id"),
     Index("runs_of_agent_owner", "tenant", "agent_owner", "create_us", "id"),
-    Index("runs_of_root", "root_id", "id"),
+    Index("runs_of_root", "root_id", "tenant", "create_us", "id"),
 )
+# SQLite uses a partial index only where a query says its condition in the very same words.
+ACTIVE = text("state NOT IN ('FAILED', 'STOPPED', 'SUCCEEDED')")
+QUEUED = text("state = 'QUEUED'")
+DRIVEN = text("state IN ('RUNNING', 'STOPPING')")
 _parent = text("parent_id IS NOT NULL")
 _session = text("session_id <> ''")
-_queued = text("state = 'QUEUED'")
-_driven = text("state IN ('RUNNING', 'STOPPING')")
 _owned = text("owner IS NOT NULL")
 _done_root = text("parent_id IS NULL AND finish_us IS NOT NULL")
-Index("runs_of_parent", runs.c.parent_id, runs.c.create_us, runs.c.id,
+Index("runs_of_parent", runs.c.tenant, runs.c.parent_id, runs.c.create_us, runs.c.id,
       sqlite_where=_parent, postgresql_where=_parent)  # fmt: skip
+Index("runs_active", runs.c.tenant, runs.c.state, runs.c.create_us, runs.c.id,
+      sqlite_where=ACTIVE, postgresql_where=ACTIVE)  # fmt: skip
 Index("runs_of_session", runs.c.tenant, runs.c.session_id, runs.c.create_us, runs.c.id,
       sqlite_where=_session, postgresql_where=_session)  # fmt: skip
 Index("runs_claimable", runs.c.tenant, runs.c.ready_us, runs.c.id,
-      sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
+      sqlite_where=QUEUED, postgresql_where=QUEUED)  # fmt: skip
 Index("runs_ready", runs.c.ready_us,
-      sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
+      sqlite_where=QUEUED, postgresql_where=QUEUED)  # fmt: skip
 Index("runs_driven", runs.c.id,
-      sqlite_where=_driven, postgresql_where=_driven)  # fmt: skip
+      sqlite_where=DRIVEN, postgresql_where=DRIVEN)  # fmt: skip
 Index("runs_owned", runs.c.owner,
       sqlite_where=_owned, postgresql_where=_owned)  # fmt: skip
 Index("runs_done", runs.c.finish_us, runs.c.id,
@@ -164,6 +168,8 @@ approvals = Table(
     _text("answer_json"),
     Index("approvals_of_tenant", "tenant", "create_us", "id"),
     Index("approvals_of_run", "run_id", "state"),
+    Index("approvals_listed_of_run", "tenant", "run_id", "create_us", "id"),
+    Index("approvals_in_state", "tenant", "state", "create_us", "id"),
 )
 
 artifacts = Table(

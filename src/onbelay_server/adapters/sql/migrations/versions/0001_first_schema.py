@@ -86,6 +86,12 @@ def upgrade() -> None:
         sa.Column("stop", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+    _partial_index(
+        "runs_active",
+        "runs",
+        ["tenant", "state", "create_us", "id"],
+        "state NOT IN ('FAILED', 'STOPPED', 'SUCCEEDED')",
+    )
     _partial_index("runs_claimable", "runs", ["tenant", "ready_us", "id"], "state = 'QUEUED'")
     _partial_index(
         "runs_done", "runs", ["finish_us", "id"], "parent_id IS NULL AND finish_us IS NOT NULL"
@@ -93,9 +99,12 @@ def upgrade() -> None:
     _partial_index("runs_driven", "runs", ["id"], "state IN ('RUNNING', 'STOPPING')")
     op.create_index("runs_of_agent_owner", "runs", ["tenant", "agent_owner", "create_us", "id"])
     _partial_index(
-        "runs_of_parent", "runs", ["parent_id", "create_us", "id"], "parent_id IS NOT NULL"
+        "runs_of_parent",
+        "runs",
+        ["tenant", "parent_id", "create_us", "id"],
+        "parent_id IS NOT NULL",
     )
-    op.create_index("runs_of_root", "runs", ["root_id", "id"])
+    op.create_index("runs_of_root", "runs", ["root_id", "tenant", "create_us", "id"])
     _partial_index(
         "runs_of_session", "runs", ["tenant", "session_id", "create_us", "id"], "session_id <> ''"
     )
@@ -159,6 +168,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("approvals_of_run", "approvals", ["run_id", "state"])
+    op.create_index("approvals_listed_of_run", "approvals", ["tenant", "run_id", "create_us", "id"])
+    op.create_index("approvals_in_state", "approvals", ["tenant", "state", "create_us", "id"])
     op.create_index("approvals_of_tenant", "approvals", ["tenant", "create_us", "id"])
     op.create_table(
         "artifacts",
