@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 PROTO = (ROOT / "proto" / "onbelay" / "v1" / "error_reason.proto").read_text(encoding="utf-8")
 PREFIX = "ERROR_REASON_"
+ERROR_MODULES = {"onbelay_server.domain.error", "onbelay_server.transport.grpc.errors"}
 
 
 def classes(kind: type[DomainError] = DomainError) -> Iterator[type[DomainError]]:
@@ -71,7 +72,14 @@ def raised_reasons() -> Iterator[tuple[str, str, str]]:
     """(place, class, reason) of every `SomeError(..., reason="X")` in the source."""
     source = Path(next(iter(onbelay_server.__path__)))
     for path in sorted(source.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        ours = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module in ERROR_MODULES
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
             for keyword in node.keywords:
@@ -81,8 +89,9 @@ def raised_reasons() -> Iterator[tuple[str, str, str]]:
                         called = called.value
                     name = called.attr if isinstance(called, ast.Attribute) else ""
                     name = called.id if isinstance(called, ast.Name) else name
-                    place = f"{path.relative_to(source)}:{node.lineno}"
-                    yield place, name, str(keyword.value.value)
+                    if name in ours:
+                        place = f"{path.relative_to(source)}:{node.lineno}"
+                        yield place, name, str(keyword.value.value)
 
 
 def test_every_reason_in_the_source_is_known_and_fits_the_class_it_is_raised_with() -> None:
