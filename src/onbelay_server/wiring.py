@@ -143,6 +143,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     blobs = FileBlobs(settings.blobs_dir)
     catalog = load_catalog(settings.agents)
     tools = RegisteredTools([*catalog.tools, *load_tools(settings.tools)])
+    stack.push_async_callback(tools.close)
 
     announcer, tails = Announcer(codec, wakeup), Tails(store)
     sweeper = Sweeper(
@@ -185,12 +186,20 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     agents = Agents(store, catalog, tools, registration, clock)
     runs, approvals = Runs(store, sweeper), Approvals(store, wakeup, clock)
     uploads = Uploads(blobs, clock, max_bytes=settings.max_artifact_bytes)
+    stack.push_async_callback(uploads.close)
     artifacts = Artifacts(store, blobs, uploads, wakeup, clock)
     tokens = PageTokens(load_signing_key(settings.state_dir / "page-token-key"))
     limits = EdgeLimits()
     services = contract_services(
         run_calls=[
-            RunCalls(Starts(store, agents, clock), runs, Stops(store), watches, tokens, clock),
+            RunCalls(
+                Starts(store, agents, catalog, tools, clock),
+                runs,
+                Stops(store),
+                watches,
+                tokens,
+                clock,
+            ),
             WatchCalls(watches, lists, runs, approvals, clock),
             ApprovalCalls(approvals, tokens),
             ArtifactCalls(artifacts, tokens),

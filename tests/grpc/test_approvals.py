@@ -79,9 +79,9 @@ async def test_an_approval_is_shown_decided_and_decided_again(d: Desk) -> None:
         ({"decision": ANSWER}, Code.INVALID_ARGUMENT, "INVALID_FIELD", None),
         (
             {"decision": ANSWER, "answer_json": "{}"},
-            Code.INVALID_ARGUMENT,
-            "INVALID_FIELD",
-            ["decision"],
+            Code.FAILED_PRECONDITION,
+            "DECISION_NOT_ALLOWED",
+            [],
         ),
         ({"new_limit": 5}, Code.INVALID_ARGUMENT, "INVALID_FIELD", ["new_limit"]),
         (

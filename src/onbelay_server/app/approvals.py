@@ -18,7 +18,7 @@ from onbelay_server.domain.error import (
 from onbelay_server.domain.event import ApprovalDecided
 from onbelay_server.domain.principal import Principal, Scope
 from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import ApprovalKind, ApprovalState, Decision, RunState
+from onbelay_server.domain.state import ApprovalState, Decision, RunState
 from onbelay_server.domain.waiting import resolved
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import ApprovalFilter, Place, Store
@@ -116,7 +116,7 @@ class Approvals:
         approval, run = await self._seen(caller, approval_id)
         if refusal := cannot_decide(approval, caller):
             raise refusal
-        if verdict.decision is Decision.ANSWER and approval.kind is ApprovalKind.QUESTION:
+        if verdict.decision is Decision.ANSWER:
             await _check_answer(approval.answer_schema_json, verdict.answer_json)
 
         def unit(rows: Rows, now_us: int) -> Change[Approval]:

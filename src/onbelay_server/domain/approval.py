@@ -122,12 +122,20 @@ def decided(
 
 
 def _check_form(approval: Approval, verdict: Verdict) -> None:
+    kind = approval.kind.value
     is_question = approval.kind is ApprovalKind.QUESTION
-    if verdict.decision is Decision.ANSWER and not is_question:
-        raise InvalidArgument.of("decision", "only a QUESTION is answered")
+    takes_answer = is_question or approval.kind is ApprovalKind.UNKNOWN_OUTCOME
+    if verdict.decision is Decision.ANSWER and not takes_answer:
+        raise FailedPrecondition(
+            "only a question is answered", reason="DECISION_NOT_ALLOWED", metadata={"kind": kind}
+        )
     if verdict.decision is Decision.APPROVE:
         if is_question:
-            raise InvalidArgument.of("decision", "a QUESTION is answered or rejected")
+            raise FailedPrecondition(
+                "a question is answered or rejected",
+                reason="DECISION_NOT_ALLOWED",
+                metadata={"kind": kind},
+            )
         if not verdict.body_sha256:
             raise InvalidArgument.of("body_sha256", "required to approve")
     if verdict.body_sha256 and verdict.body_sha256 != approval.body_sha256:

@@ -134,7 +134,8 @@ class Executor:
                 await self._catch_up()
             said = self._inbox.take()
             if self._unwind_by is not None:
-                self._is_over = any(isinstance(one, Ended | Lost) for one in said)
+                has_ended = any(isinstance(one, Ended | Lost) for one in said)
+                self._is_over = self._is_over or has_ended or now >= self._unwind_by
                 return
             items = self._ready([one for one in said if not isinstance(one, Lost | Ready | Pulse)])
             if items:
@@ -261,8 +262,6 @@ class Executor:
         if self._kill_at is not None and now >= self._kill_at:
             unstoppable = await self._copy.kill() if self._copy is not None else ()
             await self._conclude(_killed, unstoppable=tuple(unstoppable))
-        elif self._unwind_by is not None and now >= self._unwind_by:
-            self._is_over = True
 
     async def _copy_gone(self, gone: Lost) -> None:
         """The copy died without a word: killed, crashed, or never started."""

@@ -101,8 +101,9 @@ class Watches:
         position = _begin(run, where)
         ends_at = self._clock.monotonic() + self._max_age_seconds
         async with self._tail(run) as tail:
-            yield WatchPage(events=(), run=tail.run, complete_through=position)
+            # What was told is noted before it is sent: the run moves on while the reply leaves.
             state, sent_at = tail.run.state, self._clock.monotonic()
+            yield WatchPage(events=(), run=tail.run, complete_through=position)
             while True:
                 page = await self._page(tail, position)
                 if page:
@@ -157,7 +158,7 @@ class Watches:
                 through = tail.last_sequence
                 left = until - self._clock.monotonic()
                 if events or tail.run.state.is_final or left <= 0 or self._draining.is_set():
-                    is_cut = len(events) == limit or sum(len(e.body) for e in events) > (
+                    is_cut = len(events) == limit or sum(len(e.body) for e in events) >= (
                         MAX_LIST_BYTES
                     )
                     if events and is_cut:
