@@ -164,7 +164,7 @@ async def test_the_servers_own_deadline_is_its_own_reason() -> None:
 async def test_the_clients_deadline_ends_the_handler(edge: Edged) -> None:
     found = await edge.refused(RUN + "GetRun", get("wait"), timeout=0.05)
     assert found.code is Code.DEADLINE_EXCEEDED
-    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+    await asyncio.wait_for(edge.runs.closed.wait(), 20)
 
 
 async def test_a_cancelled_unary_call_ends_its_handler(edge: Edged) -> None:
@@ -172,9 +172,9 @@ async def test_a_cancelled_unary_call_ends_its_handler(edge: Edged) -> None:
         get("wait").SerializeToString(), metadata=bearer("ada")
     )
     waiting = asyncio.ensure_future(call)
-    await asyncio.wait_for(edge.runs.started.wait(), 5)
+    await asyncio.wait_for(edge.runs.started.wait(), 20)
     call.cancel()
-    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+    await asyncio.wait_for(edge.runs.closed.wait(), 20)
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
@@ -193,7 +193,7 @@ async def test_a_cancelled_stream_closes_its_generator_at_once(edge: Edged, run_
     call = edge.stream(RUN + "WatchRun", watch(run_id))
     await call.read()
     call.cancel()
-    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+    await asyncio.wait_for(edge.runs.closed.wait(), 20)
     await asyncio.wait_for(edge.server.idle(), 5)
 
 
@@ -216,7 +216,7 @@ async def test_streams_are_limited_per_principal() -> None:
 async def test_unary_calls_in_flight_are_limited_per_principal() -> None:
     async with edged(EdgeLimits(calls_per_principal=1)) as edge:
         first = asyncio.ensure_future(edge.call(RUN + "GetRun", get("wait")))
-        await asyncio.wait_for(edge.runs.started.wait(), 5)
+        await asyncio.wait_for(edge.runs.started.wait(), 20)
         found = await edge.refused(RUN + "GetRun", get("run_1"))
         assert (found.code, found.reason) == (Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
         await edge.call(RUN + "GetRun", get("run_1"), token="other")

@@ -127,7 +127,7 @@ async def test_a_revoked_credential_ends_its_open_streams(edge: Edged, run_id: s
     await theirs.read()
     del edge.keys.valid["ada"]
     edge.clock.wake()
-    await asyncio.wait_for(edge.runs.closed.wait(), 5)
+    await asyncio.wait_for(edge.runs.closed.wait(), 20)
     found = await ended(mine)
     assert (found.code, found.reason) == (Code.UNAUTHENTICATED, "CREDENTIAL_INVALID")
     assert not theirs.done()
@@ -140,10 +140,10 @@ async def test_a_drain_says_so_first_and_lets_calls_finish(edge: Edged) -> None:
     waiting = asyncio.ensure_future(
         edge.call(RUN + "GetRun", run_request_pb2.GetRunRequest(run_id="wait"))
     )
-    await asyncio.wait_for(edge.runs.started.wait(), 5)
-    drain = asyncio.ensure_future(edge.server.drain(5))
+    await asyncio.wait_for(edge.runs.started.wait(), 20)
+    drain = asyncio.ensure_future(edge.server.drain(20))
     assert (await watching.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    await asyncio.wait_for(edge.draining.wait(), 5)
+    await asyncio.wait_for(edge.draining.wait(), 20)
     found = await edge.refused(RUN + "GetRun", GET)
     assert (found.code, found.reason) == (Code.UNAVAILABLE, "DRAINING")
     assert found.retry_seconds is not None
@@ -156,7 +156,7 @@ async def test_a_drain_ends_what_is_left_at_its_grace(edge: Edged) -> None:
     waiting = asyncio.ensure_future(
         edge.refused(RUN + "GetRun", run_request_pb2.GetRunRequest(run_id="wait"))
     )
-    await asyncio.wait_for(edge.runs.started.wait(), 5)
+    await asyncio.wait_for(edge.runs.started.wait(), 20)
     stuck = edge.stream(RUN + "WatchRun", watch_request_pb2.WatchRunRequest(run_id="open"))
     await stuck.read()
     await edge.server.drain(0.05)
