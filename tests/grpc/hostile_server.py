@@ -91,7 +91,14 @@ async def hostile_server() -> AsyncIterator[Seeds]:
         Service(
             run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
             [
-                RunCalls(Starts(store, agents, clock), runs, Stops(store), watches, tokens, clock),
+                RunCalls(
+                    Starts(store, agents, catalog, tools, clock),
+                    runs,
+                    Stops(store),
+                    watches,
+                    tokens,
+                    clock,
+                ),
                 WatchCalls(watches, lists, runs, approvals, clock),
                 ApprovalCalls(approvals, tokens),
                 ArtifactCalls(artifacts, tokens),
