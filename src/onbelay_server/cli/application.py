@@ -85,10 +85,27 @@ def _ending(error: Exception) -> tuple[str, ExitCode]:
             return f"{error.text} ({error.reason})", ExitCode.FAILED
         case OSError():
             return str(error), ExitCode.FAILED
-    # Only a command that had opened a store or a secret can fail so: the import is paid then.
-    from onbelay_server.adapters.credentials.secret_file import SecretFileError
-    from onbelay_server.adapters.sql import StoreError
-
-    if isinstance(error, StoreError | SecretFileError):
+    if isinstance(error, _operator_errors()):
         return str(error), ExitCode.FAILED
     return f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows more)", ExitCode.FAILED
+
+
+def _operator_errors() -> tuple[type[Exception], ...]:
+    """Errors whose text is written for whoever runs a server."""
+    # Only a command that had started one can fail so: the imports are paid then.
+    from onbelay_server.adapters.catalog.loading import CatalogError
+    from onbelay_server.adapters.credentials.secret_file import SecretFileError
+    from onbelay_server.adapters.credentials.tokens_file import TokensFileError
+    from onbelay_server.adapters.sql import StoreError
+    from onbelay_server.transport.grpc.server import ListenError
+    from onbelay_server.transport.http.server import HttpListenError
+
+    return (
+        CatalogError,
+        HttpListenError,
+        ListenError,
+        SecretFileError,
+        StoreError,
+        TokensFileError,
+        ValueError,
+    )

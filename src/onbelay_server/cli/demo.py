@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from onbelay_client import Client
@@ -21,7 +20,7 @@ from onbelay_server.cli.embedded import EmbeddedServer, connected, private_setti
 from onbelay_server.cli.following import Follower
 from onbelay_server.cli.outcome import ExitCode, code_of_run
 from onbelay_server.cli.starting import print_output
-from onbelay_server.cli.terminal import out, person_present, safe, size
+from onbelay_server.cli.terminal import out, person_present, print_table, size
 
 app = typer.Typer()
 
@@ -114,18 +113,19 @@ def _fetch(client: Client, run_id: str, output: Path) -> dict[str, pb.Artifact]:
 def _print_files(console: Console, output: Path, fetched: dict[str, pb.Artifact]) -> None:
     if not fetched:
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("FILE", no_wrap=True)
-    table.add_column("SIZE", justify="right", no_wrap=True)
-    table.add_column("WHAT IT IS")
-    for name in _expected():
-        if name in fetched:
-            what = WHAT_IT_IS.get(name, fetched[name].media_type)
-            table.add_row(
-                Text(safe(str(output / name))), size(fetched[name].size_bytes), Text(what)
-            )
     console.print()
-    console.print(table)
+    print_table(
+        ["FILE", "SIZE", "WHAT IT IS"],
+        (
+            [
+                str(output / name),
+                size(fetched[name].size_bytes),
+                WHAT_IT_IS.get(name, fetched[name].media_type),
+            ]
+            for name in _expected()
+            if name in fetched
+        ),
+    )
 
 
 def _print_commands(console: Console, run: pb.Run, state_dir: Path) -> None:
