@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Address of the gRPC port. Port 0 takes a free one."""
     http: str | None = "127.0.0.1:8080"
     """Address of the HTTP port. None: no HTTP port."""
+    http_hosts: Annotated[list[str], NoDecode] = []
+    """Names, besides loopback, under which the HTTP port may be asked (its Host header)."""
     state_dir: Path = Field(default_factory=user_state_dir)
     """Folder of the developer token, the signing keys and, by default, database and artifacts."""
     # Its password must not be in a printed Settings.
@@ -92,7 +94,7 @@ class Settings(BaseSettings):
     def _off_is_none(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in _OFF else value
 
-    @field_validator("agents", "tools", mode="before")
+    @field_validator("agents", "tools", "http_hosts", mode="before")
     @classmethod
     def _commas_separate(cls, value: object) -> object:
         if isinstance(value, str):

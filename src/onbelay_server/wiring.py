@@ -96,7 +96,7 @@ async def running(settings: Settings) -> AsyncIterator[Serving]:
         http_address = None
         if settings.http is not None:
             http_host, http_port = split_address(settings.http)
-            app = http_app(is_ready=lambda: house.is_ready)
+            app = http_app(is_ready=lambda: house.is_ready, hosts=settings.http_hosts)
             http = HttpServer(app, host=http_host, port=http_port)
             http_address = f"{http_host}:{await http.start()}"
             stack.push_async_callback(http.drain, _HTTP_GRACE_SECONDS)

@@ -127,7 +127,7 @@ class Starts:
             return replace(started, run=committed.runs[run.id].run)
         earlier = await self._store.run(started.run.id)
         if earlier is None:
-            raise FailedPrecondition("the run this request started was deleted", reason="NOT_FOUND")
+            raise NotFound("the run this request started was deleted", metadata={"resource": "run"})
         return replace(started, run=earlier)
 
     def _run(self, caller: Principal, order: StartOrder, view: AgentView) -> Run:

@@ -135,7 +135,8 @@ class Executor:
             said = self._inbox.take()
             if self._unwind_by is not None:
                 has_ended = any(isinstance(one, Ended | Lost) for one in said)
-                self._is_over = self._is_over or has_ended or now >= self._unwind_by
+                is_late = self._is_draining or now >= self._unwind_by
+                self._is_over = self._is_over or has_ended or is_late
                 return
             items = self._ready([one for one in said if not isinstance(one, Lost | Ready | Pulse)])
             if items:

@@ -186,7 +186,8 @@ class Watches:
                 if current.state.is_final:
                     return current, False
                 if for_attention and await self._asks(current, after_sequence):
-                    return current, False
+                    # Read after the question was found, so that its last_sequence covers it.
+                    return await self._store.run(run_id) or current, False
                 left = until - self._clock.monotonic()
                 if left <= 0 or self._draining.is_set():
                     return current, True
