@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from onbelay_server.domain.agent import Agent, AgentRevision
@@ -72,6 +73,8 @@ class Changes:
     runs: Delta[str, Run] = field(default_factory=Delta)
     advanced: dict[str, Run] = field(default_factory=dict)
     """Runs of which only the last sequence and the update time moved."""
+    moved: set[str] = field(default_factory=set)
+    """Of the changed runs those that other queries find now: by state, owner or a time."""
     events: list[EventRow] = field(default_factory=list)
     waits: Delta[tuple[str, str], Wait] = field(default_factory=Delta)
     approvals: Delta[str, Approval] = field(default_factory=Delta)
@@ -117,13 +120,14 @@ class WorkingSet:
         written = self.changes
         for run_id, after in appended.items():
             run = after.run
-            if self.runs.get(run_id) is None:
-                written.runs.put(run_id, run, exists=False)
-            elif run_id in written.runs.new:
+            before = self.runs.get(run_id)
+            if before is None or run_id in written.runs.new:
                 written.runs.new[run_id] = run
-            elif run_id in written.runs.changed or run_id in put:
+            elif run_id in put or run_id in written.runs.changed:
                 written.runs.changed[run_id] = run
                 written.advanced.pop(run_id, None)
+                if _FOUND_BY(before) != _FOUND_BY(run):
+                    written.moved.add(run_id)
             else:
                 written.advanced[run_id] = run
             self._take(run)
@@ -271,15 +275,17 @@ class WorkingSet:
         written.events[:] = [event for event in written.events if event.run_id != run.id]
 
 
-_RUN_FIELDS = tuple(Run.__slots__)
+_FOUND_BY = attrgetter("state", "owner", "ready_us", "finish_us")
+_FIELDS = tuple(Run.__slots__)
+_VALUES = attrgetter(*_FIELDS)
 
 
 def _advanced(run: Run, last_sequence: int, update_us: int) -> Run:
-    # Every event passes here: filling the slots costs half of what `replace` does.
+    # Every event passes here: filling the slots takes a third of the time of `replace`.
     copy = object.__new__(Run)
     fill = object.__setattr__
-    for name in _RUN_FIELDS:
-        fill(copy, name, getattr(run, name))
+    for name, value in zip(_FIELDS, _VALUES(run), strict=True):
+        fill(copy, name, value)
     fill(copy, "last_sequence", last_sequence)
     fill(copy, "update_us", update_us)
     return copy

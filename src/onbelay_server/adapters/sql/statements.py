@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +27,11 @@ Column = sa.Column[Any]
 _RUNS = tables.runs.c
 RUN_CHANGES: Sequence[Column] = [_RUNS.id, *list(_RUNS)[13:]]
 """What `changed_run_values` holds."""
+_FOUND_BY = (_RUNS.state, _RUNS.owner, _RUNS.ready_us, _RUNS.finish_us)
+_KEPT = [at for at, column in enumerate(RUN_CHANGES) if column not in set(_FOUND_BY)]
+_STAYED: Sequence[Column] = [RUN_CHANGES[at] for at in _KEPT]
+"""Without the columns of the partial indexes, each of which would be rewritten for being named."""
+_stayed_values = itemgetter(*_KEPT)
 _ADVANCED: Sequence[Column] = [_RUNS.id, _RUNS.last_sequence, _RUNS.update_us]
 _WAIT_CHANGES: Sequence[Column] = [
     tables.waits.c.kind,
@@ -163,13 +169,18 @@ class Statements:
 
     def _updates(self, changes: Changes) -> list[Statement]:
         found: list[Statement] = []
+        rows: list[tuple[object, ...]]
         if changes.advanced:
             runs = changes.advanced.values()
-            moved = [(run.id, run.last_sequence, run.update_us) for run in runs]
-            found += self.sql.update(tables.runs, _ADVANCED, moved)
+            rows = [(run.id, run.last_sequence, run.update_us) for run in runs]
+            found += self.sql.update(tables.runs, _ADVANCED, rows)
         if changes.runs.changed:
-            rows = [changed_run_values(run) for run in changes.runs.changed.values()]
+            moved = [run for run in changes.runs.changed.values() if run.id in changes.moved]
+            stayed = [run for run in changes.runs.changed.values() if run.id not in changes.moved]
+            rows = [changed_run_values(run) for run in moved]
             found += self.sql.update(tables.runs, RUN_CHANGES, rows)
+            rows = [_stayed_values(changed_run_values(run)) for run in stayed]
+            found += self.sql.update(tables.runs, _STAYED, rows)
         for table, rows in (
             (tables.approvals, [approval_values(r) for r in changes.approvals.changed.values()]),
             (tables.artifacts, [artifact_values(r) for r in changes.artifacts.changed.values()]),
