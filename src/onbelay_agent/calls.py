@@ -108,6 +108,13 @@ class Calls:
         """A batch is submitted and not recorded yet."""
         return bool(self._begins)
 
+    @property
+    def working(self) -> bool:
+        """Something that was begun is in flight here or in the host."""
+        return any(
+            call.state == "begun" and not call.waits_on_others for call in self.by_id.values()
+        )
+
     def waiting(self) -> list[Call]:
         """The begun calls, in the order they were asked."""
         return [call for call in self.by_id.values() if call.state == "begun"]
