@@ -11,7 +11,7 @@ from onbelay_agent.journal import Diverged, Journal
 from onbelay_agent.outbox import Outbox
 from onbelay_agent.protocol import Begin, Cancel, Intent, Reopened
 
-MAX_BATCH_BYTES = 400 * 1024
+MAX_BATCH_BYTES = 200 * 1024
 """A larger batch travels in several Begin frames of the same stage."""
 
 
@@ -70,6 +70,12 @@ class Calls:
             call.state = "over"
             self._asked.remove(call)
             del self.by_id[call.id]
+
+    def forget(self, step_id: str) -> None:
+        """Its cancellation is recorded: no result will come that would have to be skipped."""
+        call = self.by_id.get(step_id)
+        if call is not None and call.state == "cancelled":
+            del self.by_id[step_id]
 
     # ---- from the driver, at idle ----------------------------------------------------------------
 

@@ -79,6 +79,8 @@ class Copy:
         self.start: Start
         self.run_loop = RunLoop(self)  # type: ignore[abstract]
         self.finishers: list[Callable[[], Any]] = []
+        self.backoff = 1.0
+        """Factor on the waits between a step's retries; a host of tests sets 0."""
         self.outbox = Outbox(host, loop, self._lost)
         self.emits = Emits(self)
         self.works = Works(self)
@@ -144,7 +146,7 @@ class Copy:
             self.calls.journal.results.append(record)
             self._wake()
         elif record.type == "cancelled":
-            self.calls.by_id.pop(record.step_id, None)
+            self.calls.forget(record.step_id)
 
     def _begun(self, frame: Begun) -> None:
         batch = self.calls.begun()

@@ -60,6 +60,7 @@ class MemoryHost:
         self._calls: dict[str, asyncio.Task[None]] = {}
         log.copies += 1
         self._copy = Copy(definition, self, self._loop)
+        self._copy.backoff = 0.0
 
     async def run(self) -> None:
         """Until the copy ended or the host died."""

@@ -101,7 +101,7 @@ def test_a_step_is_tried_again_and_says_so() -> None:
         return 5
 
     async def body(ctx: Context) -> Any:
-        return await ctx.step("flaky", flaky, retries=Retries(2, delay_seconds=0))
+        return await ctx.step("flaky", flaky, retries=Retries(2, delay_seconds=60))
 
     @agent
     async def tried(ctx: Context) -> Any:
