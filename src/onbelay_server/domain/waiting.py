@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from onbelay_server.domain.approval import Approval
-from onbelay_server.domain.change import NewEvent
+from onbelay_server.domain.change import Change, NewEvent, Rows
 from onbelay_server.domain.event import ApprovalExpired, ApprovalVoided, TimerFired
 from onbelay_server.domain.lifecycle import moved
 from onbelay_server.domain.run import Run, Wait, waiting_state
@@ -28,7 +28,7 @@ def parked(run: Run, waits: list[Wait], now_us: int) -> tuple[Run, NewEvent]:
 
 
 def resolved(run: Run, now_us: int, reason: str) -> tuple[Run, list[NewEvent]]:
-    """One of the run's waits ended. A parked run is to be claimed; a held one is looked at later."""
+    """One of the run's waits ended. A parked run is to be claimed; a held one is only touched."""
     if not run.state.is_waiting:
         return replace(run, update_us=now_us), []
     after, event = moved(
@@ -49,6 +49,21 @@ def due(
     fired = NewEvent(run.id, TimerFired(due_us=wait.until_us or now_us), wait.step_id)
     after, moves = resolved(run, now_us, "a timer fired")
     return after, [fired, *moves], None
+
+
+def concluded(rows: Rows, after: Run, moves: Sequence[NewEvent], now_us: int) -> Change[None]:
+    """The unit by which a run is let go. Of one that ended nothing stays open: its pending
+    approvals are voided, its waits are gone. The unit must read what is `open_of` the run."""
+    if not after.state.is_final:
+        return Change(result=None, put=[after], events=moves)
+    pending = rows.pending_approvals(after.id)
+    approvals, lost = voided(after.id, pending, "the run ended", now_us)
+    return Change(
+        result=None,
+        put=[after, *approvals],
+        delete=rows.waits(after.id),
+        events=[*lost, *moves],
+    )
 
 
 def voided(

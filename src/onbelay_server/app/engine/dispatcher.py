@@ -16,6 +16,7 @@ from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.domain.stopping import wound_down
 from onbelay_server.domain.transition import Trigger
+from onbelay_server.domain.waiting import concluded
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,14 @@ class Dispatcher:
     @property
     def executors(self) -> list[Executor]:
         return list(self._executors.values())
+
+    def drives(self, run_id: str) -> bool:
+        """Whether something in this process is at work on the run."""
+        return run_id in self._driving
+
+    async def let_go(self, run_id: str, epoch: int) -> None:
+        """Requeue a run that this process owns and nothing here drives."""
+        await self._let_go(run_id, epoch, lambda r, at: worker_lost(r, at, "its worker let it go"))
 
     def wake(self) -> None:
         """A run may be claimable."""
@@ -134,27 +143,29 @@ class Dispatcher:
             log.info("run taken over", extra={"action": "run_lost", "run_id": run.id})
         except LookupError as missing:
             what = str(missing)
-            await self._let_go(run, lambda r, at: _unrunnable(r, at, what))
+            await self._let_go(run.id, run.epoch, lambda r, at: _unrunnable(r, at, what))
         except Exception:
             log.exception("executor broke", extra={"action": "executor_broke", "run_id": run.id})
-            await self._let_go(run, lambda r, at: worker_lost(r, at, "the service broke"))
+            await self._let_go(
+                run.id, run.epoch, lambda r, at: worker_lost(r, at, "the service broke")
+            )
         finally:
             if self._executors.get(run.id) is executor:
                 self._executors.pop(run.id, None)
 
     async def _let_go(
-        self, run: Run, decide: Callable[[Run, int], tuple[Run, list[NewEvent]]]
+        self, run_id: str, epoch: int, decide: Callable[[Run, int], tuple[Run, list[NewEvent]]]
     ) -> None:
         def unit(rows: Rows, now_us: int) -> Change[None]:
-            mine = fence(rows.run(run.id), self._parts.owner, run.epoch)
+            mine = fence(rows.run(run_id), self._parts.owner, epoch)
             is_stopping = mine.state is RunState.STOPPING
             after, events = wound_down(mine, now_us) if is_stopping else decide(mine, now_us)
-            return Change(result=None, put=[after], events=events)
+            return concluded(rows, after, events, now_us)
 
         try:
-            await self._parts.store.write(Reads(runs=[run.id]), unit)
+            await self._parts.store.write(Reads(runs=[run_id], open_of=[run_id]), unit)
         except (Refusal, Unavailable):
-            log.info("left to the rescuer", extra={"action": "run_left", "run_id": run.id})
+            log.info("left with its lease", extra={"action": "run_left", "run_id": run_id})
 
 
 def _unrunnable(run: Run, now_us: int, missing: str) -> tuple[Run, list[NewEvent]]:

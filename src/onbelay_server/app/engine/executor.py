@@ -22,7 +22,7 @@ from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.domain.stopping import wound_down
 from onbelay_server.domain.transition import Trigger
-from onbelay_server.domain.waiting import voided
+from onbelay_server.domain.waiting import concluded
 from onbelay_server.ports.event_codec import RecordedEvent, UnencodableEvent
 from onbelay_server.ports.harness import Copy, Launch, Lost
 
@@ -55,6 +55,8 @@ class Executor:
         self._fence_at = parts.clock.monotonic() + parts.pace.lease_seconds
         self._is_draining = False
         self._held_end: Ended | None = None
+        self._once: set[str] = set()
+        """Steps this copy was let begin that may not be repeated."""
 
     @property
     def run_id(self) -> str:
@@ -219,6 +221,7 @@ class Executor:
                 self._observe_own(new, stored.sequence, appended.run.update_us)
         for step_id, permit in outcome.permits.items():
             self._toolbox.send(step_id, permit)
+        self._once |= outcome.once
         self._settle(items, outcome)
 
     def _observe_own(self, new: NewEvent, sequence: int, time_us: int) -> None:
@@ -283,7 +286,8 @@ class Executor:
 
     async def _give_back_when_safe(self) -> None:
         """Let go, but not while a call is in flight that may not be repeated."""
-        if self._kill_at is not None or self._toolbox.holds_unrepeatable():
+        is_once_open = any(self._case.journal.is_open(step_id) for step_id in self._once)
+        if self._kill_at is not None or is_once_open or self._toolbox.holds_unrepeatable():
             return
         if self._copy is not None:
             await self._copy.kill()
@@ -303,16 +307,7 @@ class Executor:
                 after, moves = wound_down(run, now_us, unstoppable=unstoppable)
             else:
                 after, moves = decide(run, now_us)
-            if not after.state.is_final:
-                return Change(result=None, put=[after], events=moves)
-            pending = rows.pending_approvals(run.id)
-            approvals, lost = voided(run.id, pending, "the run ended", now_us)
-            return Change(
-                result=None,
-                put=[after, *approvals],
-                delete=rows.waits(run.id),
-                events=[*lost, *moves],
-            )
+            return concluded(rows, after, moves, now_us)
 
         reads = Reads(runs=[self.run_id], open_of=[self.run_id])
         await self._insist(lambda: self._parts.store.write(reads, unit))

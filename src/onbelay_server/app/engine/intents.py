@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ from onbelay_server.domain.event import (
 )
 from onbelay_server.domain.ids import make_id
 from onbelay_server.domain.run import Run, Wait
-from onbelay_server.domain.state import ApprovalKind, StepKind
+from onbelay_server.domain.state import ApprovalKind, ApprovalState, StepKind
 from onbelay_server.ports.tools import ToolError
 
 
@@ -39,6 +39,18 @@ class Batch:
     events: list[NewEvent | EncodedEvent] = field(default_factory=list)
     permits: dict[str, Permit] = field(default_factory=dict)
     """Tool calls that may be sent once it is committed, by step."""
+
+    def open_waits(self, stored: Sequence[Wait]) -> list[Wait]:
+        """What the run waits for, with what this unit adds and ends."""
+        gone = {wait.step_id for wait in self.delete}
+        waits = [*stored, *(one for one in self.put if isinstance(one, Wait))]
+        return [wait for wait in waits if wait.step_id not in gone]
+
+    def pending(self, stored: Sequence[Approval]) -> list[Approval]:
+        """The run's pending approvals, with what this unit asks and voids."""
+        approvals = {one.id: one for one in stored}
+        approvals |= {one.id: one for one in self.put if isinstance(one, Approval)}
+        return [one for one in approvals.values() if one.state is ApprovalState.PENDING]
 
 
 class Intents:
@@ -279,6 +291,11 @@ class Intents:
 
     def _finish(self, batch: Batch, step_id: str, finished: StepFinished) -> None:
         batch.events.append(NewEvent(self._run.id, finished, step_id))
+
+
+def is_once(intent: Intent) -> bool:
+    """Whether it is a step whose author forbids to run it again when its outcome is unknown."""
+    return intent.kind == "STEP" and json.loads(intent.request_json).get("once", False) is True
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from onbelay_server.domain.lifecycle import worker_lost
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
 from onbelay_server.domain.stopping import wound_down
-from onbelay_server.domain.waiting import voided
+from onbelay_server.domain.waiting import concluded
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +61,7 @@ class Rescuer:
                 after, moves = wound_down(run, now_us)
             else:
                 after, moves = worker_lost(run, now_us, "the worker was lost")
-            if not after.state.is_final:
-                return Change(result=None, put=[after], events=moves)
-            pending = rows.pending_approvals(run.id)
-            approvals, lost = voided(run.id, pending, "the run ended", now_us)
-            return Change(
-                result=None,
-                put=[after, *approvals],
-                delete=rows.waits(run.id),
-                events=[*lost, *moves],
-            )
+            return concluded(rows, after, moves, now_us)
 
         async with gate:
             await self._parts.clock.sleep(random.uniform(0, _JITTER_SECONDS))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onbelay_agent.protocol import Begin, Cancel, Emit, Emitted, Ended, Finish, Parked, ToHost
-from onbelay_server.app.engine.intents import Batch, Intents
+from onbelay_server.app.engine.intents import Batch, Intents, is_once
 from onbelay_server.app.engine.journal import Journal
 from onbelay_server.app.governance.broker import Permit
 from onbelay_server.domain.artifact import Artifact
@@ -25,7 +25,7 @@ from onbelay_server.domain.event import (
 )
 from onbelay_server.domain.ids import make_id
 from onbelay_server.domain.lifecycle import ended, fence, moved
-from onbelay_server.domain.run import Run, RunError, Wait
+from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, LogLevel, RunState
 from onbelay_server.domain.stopping import wound_down
 from onbelay_server.domain.transition import Trigger
@@ -62,6 +62,10 @@ class Outcome:
     payloads: list[NewEvent | None] = field(default_factory=list)
     """What was appended, in order; None for emits, which end no call."""
     artifacts: list[Artifact] = field(default_factory=list)
+    once: set[str] = field(default_factory=set)
+    """Steps the copy may now run that may not be repeated."""
+    is_progress: bool = False
+    """Something new is recorded: a call nobody asked before, or the end of one."""
     state: RunState = RunState.RUNNING
 
 
@@ -109,17 +113,17 @@ class Turn:
                     self._begin(batch, outcome, item, run, rows, now_us)
                 case Finish():
                     self._emit(batch, item.emits)
-                    self._finish(batch, item, now_us)
+                    outcome.is_progress |= self._finish(batch, item, now_us)
                 case Cancel():
                     self._cancel(batch, item, rows, now_us)
                 case ToolEnd():
-                    self._tool_end(batch, item, now_us)
+                    outcome.is_progress |= self._tool_end(batch, item, now_us)
                 case Parked():
                     run = self._park(batch, item, run, rows, now_us)
                 case Ended():
                     self._emit(batch, item.emits)
                     run = self._end(batch, item, run, rows, now_us)
-        if outcome.begun and run.attempt > 1 and run.state is RunState.RUNNING:
+        if outcome.is_progress and run.attempt > 1 and run.state is RunState.RUNNING:
             run = replace(run, attempt=1)
         outcome.payloads = [one if isinstance(one, NewEvent) else None for one in batch.events]
         outcome.artifacts = [one for one in batch.put if isinstance(one, Artifact)]
@@ -147,6 +151,8 @@ class Turn:
             return  # a committed stop: nothing new begins, and the copy is being told
         for intent in begin.intents:
             self._intents.begin(batch, intent, begin.stage, self._chance(intent.id), now_us)
+            if is_once(intent):
+                outcome.once.add(intent.id)
         waited = {wait.step_id for wait in rows.waits(run.id)} if begin.reopened else set()
         held = []
         for again in begin.reopened:
@@ -162,11 +168,15 @@ class Turn:
                 batch, again, begun.kind, request, self._chance(again.step_id), now_us
             ):
                 held.append(again.step_id)
+        outcome.once |= {
+            again.step_id for again in begin.reopened if again.once and again.step_id not in held
+        }
+        outcome.is_progress |= bool(begin.intents)
         outcome.begun.append((begin.stage, tuple(held)))
 
-    def _finish(self, batch: Batch, end: Finish, now_us: int) -> None:
+    def _finish(self, batch: Batch, end: Finish, now_us: int) -> bool:
         if not self._journal.is_open(end.step_id):
-            return
+            return False
         finished = StepFinished(stage=end.stage, duration_us=end.duration_us)
         if end.failure is not None:
             failure = end.failure
@@ -180,15 +190,17 @@ class Turn:
         else:
             finished = replace(finished, result_json=end.ok_json)
         batch.events.append(NewEvent(self._run.id, finished, end.step_id))
+        return True
 
-    def _tool_end(self, batch: Batch, end: ToolEnd, now_us: int) -> None:
+    def _tool_end(self, batch: Batch, end: ToolEnd, now_us: int) -> bool:
         if not self._journal.is_open(end.step_id):
-            return
+            return False
         finished = end.finished
         if end.content_sha256:
             artifact_id = self._keep(batch, end.step_id, end.content_sha256, now_us)
             finished = replace(finished, result_artifact_id=artifact_id)
         batch.events.append(NewEvent(self._run.id, finished, end.step_id))
+        return True
 
     def _keep(self, batch: Batch, place: str, sha256: str, now_us: int) -> str:
         """A nameless artifact that keeps a value too large for the log."""
@@ -208,8 +220,8 @@ class Turn:
         return artifact.id
 
     def _cancel(self, batch: Batch, cancel: Cancel, rows: Rows, now_us: int) -> None:
-        waits = {wait.step_id: wait for wait in rows.waits(self._run.id)}
-        pending = {one.step_id: one for one in rows.pending_approvals(self._run.id)}
+        waits = {wait.step_id: wait for wait in batch.open_waits(rows.waits(self._run.id))}
+        pending = {one.step_id: one for one in batch.pending(rows.pending_approvals(self._run.id))}
         for step_id in cancel.step_ids:
             if wait := waits.get(step_id):
                 batch.delete.append(wait)
@@ -223,9 +235,7 @@ class Turn:
 
     def _park(self, batch: Batch, park: Parked, run: Run, rows: Rows, now_us: int) -> Run:
         """Give the worker back, unless one of the awaited ends is recorded already or is near."""
-        gone = {wait.step_id for wait in batch.delete}
-        waits = [one for one in rows.waits(run.id) if one.step_id not in gone]
-        waits += [one for one in batch.put if isinstance(one, Wait)]
+        waits = batch.open_waits(rows.waits(run.id))
         awaited = set(park.waiting)
         is_settled = awaited - {wait.step_id for wait in waits}
         is_near = any(w.until_us is not None and w.until_us <= now_us + HOLD_US for w in waits)
@@ -254,8 +264,9 @@ class Turn:
             )
             batch.events.append(event)
             return after
-        batch.delete += rows.waits(run.id)
-        approvals, lost = voided(run.id, rows.pending_approvals(run.id), "the run ended", now_us)
+        batch.delete += batch.open_waits(rows.waits(run.id))
+        pending = batch.pending(rows.pending_approvals(run.id))
+        approvals, lost = voided(run.id, pending, "the run ended", now_us)
         batch.put += approvals
         batch.events += lost
         after, moves = self._final(batch, end, run, now_us)
