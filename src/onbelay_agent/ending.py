@@ -197,7 +197,10 @@ class Ending:
     def _wound_down(self, task: asyncio.Task[tuple[str, ...]]) -> None:
         if task.cancelled():
             return
-        self._send(task.result())
+        error = task.exception()
+        if error is not None:
+            logger.error("The copy of a run failed while it ended", exc_info=error)
+        self._send(() if error is not None else task.result())
 
     def _send(self, abandoned: tuple[str, ...]) -> None:
         copy = self._copy
