@@ -29,7 +29,7 @@ def is_alive(run: Run) -> bool:
 
 
 def stop_tree(rows: Rows, run: Run, order: StopOrder, now_us: int) -> Change[Run]:
-    """Stop a run and everything below it. One that ended, or is stopping already, stays as it is."""
+    """Stop a run and everything below it. One that ended, or is stopping already, stays so."""
     put: list[Entity] = []
     delete: list[Wait] = []
     events: list[NewEvent] = []
