@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 60.0
+JOB_SECONDS = 900.0
 END_SECONDS = 60.0
 TOKENS = 8
 """Credentials of as many tenant admins: one caller may hold 256 streams."""
@@ -91,16 +93,27 @@ def _serving(command: Sequence[str]) -> Iterator[tuple[str, int]]:
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
+            line = _line(process, START_SECONDS)
             if " on " not in line:
-                process.wait(START_SECONDS)
+                process.kill()
+                process.wait()
                 errors.seek(0)
                 said = errors.read().decode(errors="replace")[-2000:]
                 raise BenchFailed(f"{' '.join(command[:4])} did not start: {said}")
             yield line.split(" on ", 1)[1].split()[0], process.pid
         finally:
             _end(process)
+
+
+def _line(process: subprocess.Popen[str], longest_seconds: float) -> str:
+    """The process's next line; empty when it ends, which it does when it takes too long."""
+    assert process.stdout is not None
+    watchdog = threading.Timer(longest_seconds, process.kill)
+    watchdog.start()
+    try:
+        return process.stdout.readline()
+    finally:
+        watchdog.cancel()
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -137,8 +150,7 @@ class ClientJob:
 
     def answer(self) -> dict[str, Any]:
         """Its next line. Raises BenchFailed when the delivery was wrong or the client broke."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = _line(self._process, JOB_SECONDS)
         if not line:
             raise BenchFailed(f"the client of job {self._job} ended without an answer")
         answer: dict[str, Any] = json.loads(line)

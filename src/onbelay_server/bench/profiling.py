@@ -32,7 +32,7 @@ class ThreadProfiles:
         """Profile the current thread from here on. Nested in a call, so what is below it on the
         stack has no totals of its own."""
         name = threading.current_thread().name
-        self._profiles[name] = profile = cProfile.Profile(time.thread_time)
+        self._profiles[name] = profile = cProfile.Profile()
         self._began[name] = time.thread_time()
         profile.enable()
 

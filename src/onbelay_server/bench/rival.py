@@ -12,38 +12,31 @@ from pathlib import Path
 from onbelay_server.bench.processes import BenchFailed
 
 PROGRAM = """
-import logging, sys, threading, time
+import logging, sys, time
 from dbos import DBOS
 
 DBOS(config={"name": "bench", "system_database_url": "sqlite:///" + sys.argv[1]})
 logging.getLogger("dbos").setLevel(logging.ERROR)
 
 @DBOS.step()
-async def work(number):
+def work(number):
     return number
 
 @DBOS.workflow()
-async def flow(steps):
-    total = 0
-    for number in range(steps):
-        total += await work(number)
-    return total
+def flow(steps):
+    return sum(work(number) for number in range(steps))
 
 DBOS.launch()
 runs, steps = int(sys.argv[2]), int(sys.argv[3])
 
-import asyncio
+def all_of(steps):
+    for handle in [DBOS.start_workflow(flow, steps) for _ in range(runs)]:
+        assert handle.get_result() == steps * (steps - 1) // 2
 
-async def main():
-    for handle in [await DBOS.start_workflow_async(flow, 3) for _ in range(runs)]:
-        await handle.get_result()
-    began = time.monotonic()
-    handles = [await DBOS.start_workflow_async(flow, steps) for _ in range(runs)]
-    for handle in handles:
-        assert await handle.get_result() == steps * (steps - 1) // 2
-    print("rate", runs * steps / (time.monotonic() - began), flush=True)
-
-asyncio.run(main())
+all_of(3)
+began = time.monotonic()
+all_of(steps)
+print("rate", runs * steps / (time.monotonic() - began), flush=True)
 DBOS.destroy()
 """
 
