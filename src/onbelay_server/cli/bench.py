@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -49,6 +50,8 @@ def bench(
     Servers and clients are started as processes of their own, on loopback, with temporary state.
     Ends with 1 when a stream delivered too few, too many or unordered events.
     """
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     names = _rows([profile] if profile else only or [])
     if profile:
         _profile(names, is_quick=quick)
