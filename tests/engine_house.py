@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from onbelay_agent.protocol import Begin, CallKind, Ended, FromHost, Intent, Start, ToHost
@@ -26,10 +26,9 @@ from onbelay_server.app.watching.tail import Tails
 from onbelay_server.app.watching.watches import Watches
 from onbelay_server.domain.agent import AgentRevision, HarnessKind, Limits
 from onbelay_server.domain.approval import Approval, Verdict
-from onbelay_server.domain.change import Change, Reads
-from onbelay_server.domain.error import NotFound
+from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.event import ApprovalRequested
-from onbelay_server.domain.lifecycle import launched
+from onbelay_server.domain.lifecycle import claimed, given_back, launched
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import ApprovalState, Decision, Risk, RunState
@@ -274,16 +273,15 @@ class EngineHouse:
 
     async def stolen(self, run_id: str) -> None:
         """Another process has taken the run over."""
-        await self.store.write(
-            Reads(runs=[run_id]),
-            lambda rows, at: Change(result=None, put=[_taken(rows.run(run_id))]),
-        )
 
+        def take(rows: Rows, now_us: int) -> Change[None]:
+            run = rows.run(run_id)
+            assert run is not None
+            back, lost = given_back(run, now_us, "the lease ended")
+            after, event = claimed(back, "worker_other", now_us + 30_000_000, now_us)
+            return Change(result=None, put=[after], events=[lost, event])
 
-def _taken(run: Run | None) -> Run:
-    if run is None:
-        raise NotFound("the run is gone")
-    return replace(run, owner="worker_other", epoch=run.epoch + 1)
+        await self.store.write(Reads(runs=[run_id]), take)
 
 
 @asynccontextmanager
