@@ -36,6 +36,7 @@ from onbelay_server.ports.event_codec import RecordedEvent
 from onbelay_server.ports.harness import Launch, Lost, Replay
 from onbelay_server.ports.store import ApprovalFilter
 from onbelay_server.ports.tools import Tool, ToolError
+from onbelay_server.ports.wakeup import Wakeup
 from tests.manual_clock import ManualClock
 from tests.resources import ADA
 
@@ -148,18 +149,18 @@ class PlayedTools:
 class EngineHouse:
     """Engine, watching and use cases as the wiring has them, with everything in the test's hand."""
 
-    def __init__(self, owner: str = "worker_1", store: MemoryStore | None = None) -> None:
+    def __init__(self, wakeup: Wakeup | None = None) -> None:
         self.clock = ManualClock()
         self.codec = ProtoEventCodec()
-        self.store = store or MemoryStore(codec=self.codec, clock=self.clock)
-        self.wakeup = LocalWakeup()
+        self.store = MemoryStore(codec=self.codec, clock=self.clock)
+        self.wakeup: Wakeup = wakeup or LocalWakeup()
         self.blobs = MemoryBlobs()
         self.tools = PlayedTools()
         self.harness = PlayedHarness()
         sweeper = Sweeper(self.store, self.blobs, self.clock, Retention())
         self.pace = Pace(poll_seconds=0.02)
         parts = Parts(
-            owner=owner,
+            owner="worker_1",
             store=self.store,
             codec=self.codec,
             clock=self.clock,
@@ -285,9 +286,9 @@ class EngineHouse:
 
 
 @asynccontextmanager
-async def engine_house(**agent: Any) -> AsyncIterator[EngineHouse]:
+async def engine_house(wakeup: Wakeup | None = None, **agent: Any) -> AsyncIterator[EngineHouse]:
     """A house whose engine runs."""
-    house = EngineHouse()
+    house = EngineHouse(wakeup)
     await house.prepare(**agent)
     house.engine.start()
     try:
