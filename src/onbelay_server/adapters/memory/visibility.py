@@ -15,4 +15,3 @@ def sees(viewer: Viewer, run: Run) -> bool:
 def decides(principal: str, approval: Approval) -> bool:
     """The principal is a decider of the approval: one listed, or the starter where nobody is."""
     return principal in (approval.approvers or (approval.starter,))
-

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from onbelay_server.app.engine.casefile import CaseFile
+from onbelay_server.app.engine.consequences import LastWord, conclude, reads_of_end
 from onbelay_server.app.engine.executor import Executor
 from onbelay_server.app.engine.parts import Parts
+from onbelay_server.domain.agent import Limits
 from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
 from onbelay_server.domain.error import NotFound, Refusal, Unavailable
 from onbelay_server.domain.lifecycle import claimed, ended, fence, worker_lost
 from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
-from onbelay_server.domain.stopping import wound_down
 from onbelay_server.domain.transition import Trigger
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Dispatcher:
         parts = self._parts
         executor: Executor | None = None
         try:
-            case = await CaseFile.load(run, parts.store, parts.codec, parts.blobs)
+            case = await CaseFile.load(run, parts.store, parts.codec, parts.blobs, parts.tokens)
             executor = Executor(parts, case)
             self._executors[run.id] = executor
             executor.hint(case.position)
@@ -142,17 +142,14 @@ class Dispatcher:
             if self._executors.get(run.id) is executor:
                 self._executors.pop(run.id, None)
 
-    async def _let_go(
-        self, run: Run, decide: Callable[[Run, int], tuple[Run, list[NewEvent]]]
-    ) -> None:
-        def unit(rows: Rows, now_us: int) -> Change[None]:
+    async def _let_go(self, run: Run, decide: LastWord) -> None:
+        def unit(rows: Rows, now_us: int) -> Change[Run]:
             mine = fence(rows.run(run.id), self._parts.owner, run.epoch)
-            is_stopping = mine.state is RunState.STOPPING
-            after, events = wound_down(mine, now_us) if is_stopping else decide(mine, now_us)
-            return Change(result=None, put=[after], events=events)
+            return conclude(rows, mine, decide, now_us, Limits())
 
         try:
-            await self._parts.store.write(Reads(runs=[run.id]), unit)
+            reads = reads_of_end(run, has_children=bool(run.child_count))
+            await self._parts.store.write(reads, unit)
         except (Refusal, Unavailable):
             log.info("left to the rescuer", extra={"action": "run_left", "run_id": run.id})
 

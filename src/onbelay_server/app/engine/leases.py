@@ -43,6 +43,6 @@ class Leases:
             if lease is None:
                 executor.recheck()
                 continue
-            executor.renewed(fence_at)
+            executor.renewed(fence_at, pause_requested=lease.pause_requested)
             if lease.state is RunState.STOPPING:
                 executor.recheck()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onbelay_server.app.governance.broker import Broker
+from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import HarnessKind
 from onbelay_server.ports.blobs import Blobs
 from onbelay_server.ports.clock import Clock
@@ -41,5 +42,6 @@ class Parts:
     wakeup: Wakeup
     blobs: Blobs
     broker: Broker
+    tokens: OperationTokens
     harnesses: Mapping[HarnessKind, Harness]
     pace: Pace

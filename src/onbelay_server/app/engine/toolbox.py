@@ -25,12 +25,15 @@ class Toolbox:
         clock: Clock,
         keep: Callable[[bytes], Awaitable[str]],
         hear: Callable[[Sequence[ToolEnd]], None],
+        limit_seconds: float,
     ) -> None:
-        """`keep` stores a result too large for the log and gives its SHA-256."""
+        """`keep` stores a result too large for the log and gives its SHA-256. `limit_seconds`: the
+        longest call, unless its agent asked for less."""
         self._broker = broker
         self._clock = clock
         self._keep = keep
         self._hear = hear
+        self._limit_seconds = limit_seconds
         self._calls: dict[asyncio.Task[None], Permit] = {}
 
     @property
@@ -58,10 +61,16 @@ class Toolbox:
     async def _call(self, step_id: str, permit: Permit) -> None:
         begun = self._clock.monotonic()
         result_json, content_sha256, error = None, "", None
+        seconds = min(permit.timeout_seconds or self._limit_seconds, self._limit_seconds)
         try:
-            result_json = await self._broker.send(permit)
+            async with asyncio.timeout(seconds):
+                result_json = await self._broker.send(permit)
             if len(result_json) > MAX_INLINE_BYTES:
                 content_sha256, result_json = await self._keep(result_json.encode()), None
+        except TimeoutError:
+            error = StepError(
+                type="ToolFailed", message=f"no result within {seconds:g} s", reason="TIMED_OUT"
+            )
         except ToolError as failure:
             error = StepError(type=failure.type, message=failure.message)
         except Exception:
