@@ -11,7 +11,7 @@ from onbelay_agent.journal import Diverged, Journal
 from onbelay_agent.outbox import Outbox
 from onbelay_agent.protocol import Begin, Cancel, Intent, Reopened
 
-MAX_BATCH_BYTES = 400 * 1024
+MAX_BATCH_BYTES = 200 * 1024
 """A larger batch travels in several Begin frames of the same stage."""
 
 
@@ -71,6 +71,12 @@ class Calls:
             self._asked.remove(call)
             del self.by_id[call.id]
 
+    def forget(self, step_id: str) -> None:
+        """Its cancellation is recorded: no result will come that would have to be skipped."""
+        call = self.by_id.get(step_id)
+        if call is not None and call.state == "cancelled":
+            del self.by_id[step_id]
+
     # ---- from the driver, at idle ----------------------------------------------------------------
 
     def check_replay(self) -> None:
@@ -107,6 +113,13 @@ class Calls:
     def submitting(self) -> bool:
         """A batch is submitted and not recorded yet."""
         return bool(self._begins)
+
+    @property
+    def working(self) -> bool:
+        """Something that was begun is in flight here or in the host."""
+        return any(
+            call.state == "begun" and not call.waits_on_others for call in self.by_id.values()
+        )
 
     def waiting(self) -> list[Call]:
         """The begun calls, in the order they were asked."""

@@ -79,6 +79,8 @@ class Copy:
         self.start: Start
         self.run_loop = RunLoop(self)  # type: ignore[abstract]
         self.finishers: list[Callable[[], Any]] = []
+        self.backoff = 1.0
+        """Factor on the waits between a step's retries; a host of tests sets 0."""
         self.outbox = Outbox(host, loop, self._lost)
         self.emits = Emits(self)
         self.works = Works(self)
@@ -144,12 +146,13 @@ class Copy:
             self.calls.journal.results.append(record)
             self._wake()
         elif record.type == "cancelled":
-            self.calls.by_id.pop(record.step_id, None)
+            self.calls.forget(record.step_id)
 
     def _begun(self, frame: Begun) -> None:
         batch = self.calls.begun()
         if self.ending is not None:
             return
+        started = False
         for call in batch:
             if call.state != "begun":
                 continue
@@ -157,7 +160,9 @@ class Copy:
                 call.held = True
             elif call.plan is not None:
                 self.works.start(call, call.plan)
-        self._wake()
+                started = True
+        if not started:
+            self._wake()
 
     def _go(self) -> None:
         start = self.start
@@ -183,6 +188,7 @@ class Copy:
         """The branch of the code that is running. Raises what ends the run, once it is ending."""
         if self._ender is not None:
             self._ender.refuse()
+            return self.run_loop.dead_branch
         return self.run_loop.current_branch()
 
     async def wait(self, call: Call) -> Any:
@@ -274,12 +280,14 @@ class Copy:
 
     def _rest(self) -> None:
         """Nothing is to be released: wait for steps, park, or find that nothing can ever happen."""
+        if self.calls.working:
+            return
         waiting = self.calls.waiting()
         if not waiting:
             tasks = self.run_loop.unfinished()
             places = "; ".join(f"{task.branch.path} {task.place()}" for task in tasks[:10])
             self._stuck(f"nothing it waits for can ever happen: {places}")
-        elif all(call.waits_on_others for call in waiting):
+        else:
             parked = (self.calls.stage, tuple(call.id for call in waiting))
             if parked != self._parked:
                 self._parked = parked

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from onbelay_agent.copy import Copy
 
 FLUSH_SECONDS = 0.02
-MAX_EMIT_BYTES = 200 * 1024
+MAX_EMIT_BYTES = 128 * 1024
 MAX_FRAME_BYTES = 400 * 1024
+"""What travels in one frame of emits alone, generously estimated."""
+MAX_RIDER_BYTES = 64 * 1024
+"""What may travel with a frame of another kind."""
 
 Kind = Literal["text", "progress", "report", "log"]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -47,12 +50,12 @@ class Emits:
 
         Raises ValueNotStorable when it is too large or cannot be encoded, RunStopped in a step's
         function that nobody waits for any more."""
+        values.require_unicode(text)
         data_json = "null" if data is None else values.encode(data)
-        if len(text) + len(data_json) > MAX_EMIT_BYTES:
+        if _size_bytes(text) + _size_bytes(data_json) > MAX_EMIT_BYTES:
             raise ValueNotStorable(
                 f"more than {MAX_EMIT_BYTES // 1024} KB in one {kind}: save an artifact"
             )
-        values.require_unicode(text)
         copy = self._copy
         inside = INSIDE.get()
         if inside is None:
@@ -130,13 +133,19 @@ class Emits:
         if not self._pending:
             return ()
         pending, self._pending = self._pending, []
-        size_bytes, first = 0, 0
-        for index, emit in enumerate(pending):
-            size_bytes += 2 * (len(emit.text) + len(emit.data_json)) + 200
-            if size_bytes > MAX_FRAME_BYTES and index > first:
-                self._copy.outbox.send(Emitted(emits=tuple(pending[first:index])))
-                size_bytes, first = 0, index
-        return tuple(pending[first:])
+        frame: list[Emit] = []
+        frame_bytes = 0
+        for emit in pending:
+            emit_bytes = 2 * (_size_bytes(emit.text) + _size_bytes(emit.data_json)) + 200
+            if frame and frame_bytes + emit_bytes > MAX_FRAME_BYTES:
+                self._copy.outbox.send(Emitted(emits=tuple(frame)))
+                frame, frame_bytes = [], 0
+            frame.append(emit)
+            frame_bytes += emit_bytes
+        if frame_bytes > MAX_RIDER_BYTES:
+            self._copy.outbox.send(Emitted(emits=tuple(frame)))
+            return ()
+        return tuple(frame)
 
     def discard(self) -> None:
         """Forget what is pending: the log gets nothing more."""
@@ -144,3 +153,7 @@ class Emits:
             self._flush.cancel()
             self._flush = None
         self._pending = []
+
+
+def _size_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

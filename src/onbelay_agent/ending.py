@@ -7,6 +7,7 @@ nothing, and its calls are refused.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import dataclasses
 import hashlib
 import inspect
@@ -29,9 +30,6 @@ MOST_REFUSALS = 1_000
 LAST_WAIT_SECONDS = 0.5
 """For cancelled work to be over before it is named as abandoned."""
 FINISHERS_SECONDS = 10.0
-
-_parked: list[Any] = []
-"""Coroutines that swallow their own end: kept, so that nothing ever runs in them again."""
 
 
 class Ending:
@@ -120,7 +118,9 @@ class Ending:
                 task.cancel()
             loop.turn(HANDLES_A_ROUND)
         for task in loop.unfinished():
-            _close(task.get_coro())
+            # In a turn: finally blocks may well look for the running loop.
+            loop.call_soon(_close, task.get_coro())
+        loop.turn(HANDLES_A_ROUND)
         loop.drop()
 
     def _cancel_calls(self) -> None:
@@ -210,12 +210,19 @@ class Ending:
 
 
 def _close(coro: Any) -> None:
+    # Held one by one: an inner coroutine that goes on must outlive the one that awaits it.
+    chain = [coro]
+    while (inner := getattr(chain[-1], "cr_await", None)) is not None:
+        chain.append(inner)
     try:
         coro.close()
     except BaseException:
         logger.debug("Agent code raised while it was closed", exc_info=True)
-    if getattr(coro, "cr_frame", None) is not None:
-        _parked.append(coro)
+    for link in chain:
+        if getattr(link, "cr_frame", None) is not None:
+            # It swallows its own end. Parked for ever: when Python frees a coroutine it closes it
+            # once more, at the latest when the process exits, and this one may never return.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(link))
 
 
 def _resultless(fn: Callable[[], Any]) -> Callable[[], Any]:

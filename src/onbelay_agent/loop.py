@@ -54,6 +54,8 @@ class RunLoop(asyncio.AbstractEventLoop):
         """While the run is replayed and while it ends, errors nobody waited for are not told."""
         self._ready: deque[asyncio.Handle] = deque()
         self._numbers = itertools.count(1)
+        self.dead_branch = Branch(f"{ROOT}/ended", "")
+        """Of calls that are made although the run has ended; nothing is ever asked in it."""
         self._callbacks: Branch
         self._finalizer: Branch
         self._timekeeper = timekeeper

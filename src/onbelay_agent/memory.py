@@ -36,21 +36,31 @@ from onbelay_agent.runlog import Crash, RunLog
 
 
 class MemoryHost:
-    """Runs one copy of a run over its log. `suspend`: end the copy at every wait."""
+    """Runs one copy of a run over its log. `suspend`: end the copy at every wait. `replay`: drop it
+    as soon as it wants more than was recorded."""
 
-    def __init__(self, definition: AgentDefinition, log: RunLog, *, suspend: bool) -> None:
+    def __init__(
+        self,
+        definition: AgentDefinition,
+        log: RunLog,
+        *,
+        suspend: bool = False,
+        replay: bool = False,
+    ) -> None:
         self.ended: Ended | None = None
         self.crashed = False
         self.nobody: str = ""
         """The wait that nothing in the test answers."""
         self._log = log
         self._suspend = suspend
+        self._replay = replay
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._frames: deque[ToHost] = deque()
         self._calls: dict[str, asyncio.Task[None]] = {}
         log.copies += 1
         self._copy = Copy(definition, self, self._loop)
+        self._copy.backoff = 0.0
 
     async def run(self) -> None:
         """Until the copy ended or the host died."""
@@ -100,6 +110,12 @@ class MemoryHost:
     def _handle(self, frame: ToHost) -> None:
         log = self._log
         match frame:
+            case Ended() if self._replay:
+                self.ended = frame
+                self._over.set_result(None)
+            case Begin() | Parked() | Cancel() | Emitted() if self._replay:
+                self._copy.abandon()
+                self._over.set_result(None)
             case Ready():
                 start = replace(
                     log.start,

@@ -3,7 +3,8 @@
 A *copy* is one execution of an agent's code, from its top. Its *host* keeps the log: the service,
 in this process or at the other end of a pipe, or the in-memory host of `onbelay_agent.testing`.
 Both sides speak in ordered frames: the copy says what it asks for and what became of it, the host
-says what has been recorded. Nothing the agent waits for is released before the host has said `Recorded`.
+says what has been recorded. Nothing the agent waits for is released before the host has said
+`Recorded`.
 
 The same frames travel as JSON lines over a child's pipe (`onbelay_agent.stdio`), one object a line
 with the frame's snake_case name as its only key; they mirror the messages of BrokerService.

@@ -168,15 +168,13 @@ class TestRun:
         log.records = list(saved_journal.records)
         log.emits = list(saved_journal.emits)
         log.blobs = dict(saved_journal.blobs)
-        log.crash = (0, "before")
         return _run(self._replay(log))
 
     async def _replay(self, log: RunLog) -> Result:
-        host = MemoryHost(self._agent, log, suspend=False)
+        host = MemoryHost(self._agent, log, replay=True)
         await host.run()
-        if log.ended is None:
-            return dataclasses.replace(self._result(log, None), outcome="replayed")
-        return self._result(log, log.ended)
+        result = self._result(log, host.ended)
+        return result if host.ended is not None else dataclasses.replace(result, outcome="replayed")
 
     async def _execute(self, log: RunLog, *, suspend: bool = False) -> Result:
         for _ in range(_MOST_COPIES):

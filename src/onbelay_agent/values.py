@@ -24,6 +24,8 @@ _WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _PLAIN = (str, int, float, bool, type(None))
 _BYTES_AS_BASE64 = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
+_SCALARS = frozenset((str, int, bool, type(None)))
+
 Adapter = TypeAdapter[Any]
 
 
@@ -35,6 +37,8 @@ def encode(value: Any, adapter: Adapter | None = None) -> str:
     """
     if adapter is not None:
         value = _dumped(value, adapter)
+    elif type(value) is int:
+        return str(value)
     else:
         _require_plain(value)
     return _written(_WRITER, value)
@@ -44,7 +48,7 @@ def decode(text: str, adapter: Adapter | None = None) -> Any:
     """The value of JSON text. Raises ValueNotStorable when it does not fit `adapter`'s type."""
     if adapter is None:
         try:
-            return json.loads(text, parse_constant=_refuse_constant)
+            return _READER.decode(text)
         except (ValueError, RecursionError) as error:
             raise ValueNotStorable(f"not JSON: {error}") from None
     try:
@@ -86,8 +90,8 @@ def fingerprint_of(arguments: tuple[Any, ...]) -> str:
 
     What is JSON counts with its value, anything else with its type alone: a step may well be given
     a table or a client, whose content cannot be compared."""
-    if not arguments:
-        return "[]"
+    if _SCALARS.issuperset(map(type, arguments)):
+        return repr(arguments)
     try:
         return _DESCRIBING.encode(arguments)
     except (TypeError, ValueError, RecursionError):
@@ -187,6 +191,7 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueNotStorable(f"{constant} is not JSON")
 
 
+_READER = json.JSONDecoder(parse_constant=_refuse_constant)
 _SORTED = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
 )

@@ -88,6 +88,8 @@ class StepWork:
         self.wanted = True
         self.stopping = False
         """The run is ending; the function may still finish."""
+        self.backoff = 1.0
+        """Factor on the waits between tries."""
         self._name = name
         self._plan = plan
         self._loop = loop
@@ -137,7 +139,7 @@ class StepWork:
             if failure is None or retries is None or again >= retries.times or self.stopping:
                 return Outcome(ok_json, failure, (time.monotonic_ns() - began) // 1000)
             again += 1
-            delay = retries.delay_before(again)
+            delay = retries.delay_before(again) * self.backoff
             self._log(
                 self,
                 f"{self._name}: {failure.message}; trying again in {delay:g} s "

@@ -26,6 +26,7 @@ class Works:
         self._works[call.id] = work = StepWork(
             call.id, call.name, call.attempt, plan, copy.host_loop, copy.emits.retried, self._done
         )
+        work.backoff = copy.backoff
         work.start()
 
     def cancel(self, step_id: str) -> None:

@@ -109,7 +109,8 @@ def children() -> Iterator[list[Child]]:
     yield made
     for child in made:
         child.process.kill()
-        child.process.communicate()
+        with child.process:
+            pass
 
 
 def run_hello(child: Child, blobs: dict[str, bytes], journal: tuple[Record, ...]) -> list[Record]:

@@ -126,11 +126,13 @@ class World:
         self.frames.append(frame)
 
     async def put_blob(self, content: bytes) -> str:
+        self.arrived += 1
         sha256 = hashlib.sha256(content).hexdigest()
         self.blobs[sha256] = content
         return sha256
 
     async def get_blob(self, sha256: str) -> bytes:
+        self.arrived += 1
         return self.blobs[sha256]
 
     # ---- the three kinds of run ------------------------------------------------------------------
@@ -191,6 +193,23 @@ class World:
             if told_in_time and self.ended.outcome != "stopped":
                 raise Mismatch(f"stopped after {after}, ended {self.ended.outcome}")
         await self._check_nothing_left()
+
+    async def replayed(self, baseline: Undisturbed) -> str:
+        """What this program makes of a whole foreign log; `went on` when it asked for more."""
+        self.intents, self.blobs = dict(baseline.intents), dict(baseline.blobs)
+        for unit in baseline.units:
+            self._remember(unit)
+        count = len(self.units)
+        self._new_copy()
+        while self.ended is None and not any(isinstance(f, Begin) for f in self.frames):
+            await self._settle()
+            if self.frames and not isinstance(self.frames[0], Begin):
+                self._take()
+        verdict = self.ended.outcome if self.ended is not None else "went on"
+        if verdict == "diverged" and any(unit.records for unit in self.units[count:]):
+            raise Mismatch("a replay that diverged appended to the log")
+        self.copy.abandon()
+        return verdict
 
     # ---- what can happen -------------------------------------------------------------------------
 
@@ -416,7 +435,7 @@ class World:
     async def _settle(self) -> None:
         """Until the copy does nothing more by itself."""
         quiet, arrived = 0, self.arrived
-        while quiet < 6:
+        while quiet < 12:
             await asyncio.sleep(0)
             quiet = quiet + 1 if arrived == self.arrived else 0
             arrived = self.arrived

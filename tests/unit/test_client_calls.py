@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import grpc_testing
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-import grpc
 from onbelay.v1 import access_service_pb2, agent_service_pb2, run_service_pb2
 from onbelay_client import (
     Client,

@@ -7,9 +7,9 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import pytest
 
-import grpc
 from onbelay_client import NotFound, RunWatch, Unavailable
 from onbelay_client import contract as pb
 from onbelay_client.artifacts import Artifacts

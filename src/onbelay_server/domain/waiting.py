@@ -34,7 +34,7 @@ def parked(run: Run, waits: list[Wait], now_us: int) -> tuple[Run, NewEvent]:
 
 
 def resolved(run: Run, now_us: int, reason: str) -> tuple[Run, list[NewEvent]]:
-    """One of the run's waits ended. A parked run is to be claimed; a held one is looked at later."""
+    """One of the run's waits ended. A parked run is to be claimed; a held one is only touched."""
     if not run.state.is_waiting:
         return replace(run, update_us=now_us), []
     after, event = moved(

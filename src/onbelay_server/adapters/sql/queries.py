@@ -44,6 +44,8 @@ class Queries:
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
+        # Compiling costs more than reading a page of a log: once for each form of the question.
+        self._events: dict[tuple[int, int, bool], Any] = {}
         self._run = self._made(_with_inputs().where(runs.c.id == "")).sql
 
     def run(self, run_id: str) -> Statement:
@@ -107,20 +109,15 @@ class Queries:
         except_kinds: Sequence[int],
         through: int | None,
     ) -> Statement:
-        column = run_events.c
-        found = (
-            sa.select(column.sequence, column.kind, column.body)
-            .where(column.run_id == run_id, column.sequence > after)
-            .order_by(column.sequence)
-            .limit(limit)
-        )
-        if kinds:
-            found = found.where(column.kind.in_(list(kinds)))
-        if except_kinds:
-            found = found.where(column.kind.not_in(list(except_kinds)))
-        if through is not None:
-            found = found.where(column.sequence <= through)
-        return self._made(found)
+        shape = (len(kinds), len(except_kinds), through is not None)
+        known = self._events.get(shape)
+        if known is None:
+            known = self._events[shape] = self._compiled(_events(*shape))
+        values = dict(known.params) | {"run_id": run_id, "after": after, "most": limit}
+        values["through"] = through
+        values.update((f"kind_{at}", kind) for at, kind in enumerate(kinds))
+        values.update((f"except_{at}", kind) for at, kind in enumerate(except_kinds))
+        return Statement(str(known), [values[name] for name in known.positiontup or ()])
 
     def approval(self, approval_id: str) -> Statement:
         return self._made(sa.select(approvals).where(approvals.c.id == approval_id))
@@ -268,6 +265,30 @@ class Queries:
 
     def _compiled(self, built: sa.sql.ClauseElement) -> Any:
         return built.compile(dialect=self._sql.dialect, compile_kwargs={"render_postcompile": True})
+
+
+def _events(kinds: int, except_kinds: int, has_through: bool) -> Select:
+    column = run_events.c
+    found = (
+        sa.select(column.sequence, column.kind, column.body)
+        .where(
+            column.run_id == sa.bindparam("run_id", type_=sa.Text),
+            column.sequence > sa.bindparam("after", type_=sa.Integer),
+        )
+        .order_by(column.sequence)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+    )
+    if kinds:
+        found = found.where(sa.or_(*_each(column.kind, "kind", kinds)))
+    if except_kinds:
+        found = found.where(sa.not_(sa.or_(*_each(column.kind, "except", except_kinds))))
+    if has_through:
+        found = found.where(column.sequence <= sa.bindparam("through", type_=sa.Integer))
+    return found
+
+
+def _each(column: sa.Column[Any], name: str, count: int) -> list[sa.ColumnElement[bool]]:
+    return [column == sa.bindparam(f"{name}_{at}", type_=sa.Integer) for at in range(count)]
 
 
 def _with_inputs() -> Select:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from onbelay_server.app.governance.broker import Permit
+from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.change import EncodedEvent, Entity, NewEvent
 from onbelay_server.domain.event import EventPayload
 from onbelay_server.domain.message import Message
 from onbelay_server.domain.run import Wait
+from onbelay_server.domain.state import ApprovalState
 
 
 @dataclass(slots=True)
@@ -28,6 +31,14 @@ class Batch:
         """Append an event of the run."""
         self.events.append(NewEvent(self.run_id, payload, step_id))
 
-    def waits(self) -> list[Wait]:
-        """The waits it makes."""
-        return [one for one in self.put if isinstance(one, Wait)]
+    def open_waits(self, stored: Sequence[Wait]) -> list[Wait]:
+        """What the run waits for, with what this unit adds and ends."""
+        gone = {wait.step_id for wait in self.delete if isinstance(wait, Wait)}
+        waits = [*stored, *(one for one in self.put if isinstance(one, Wait))]
+        return [wait for wait in waits if wait.step_id not in gone]
+
+    def pending(self, stored: Sequence[Approval]) -> list[Approval]:
+        """The run's pending approvals, with what this unit asks and voids."""
+        approvals = {one.id: one for one in stored}
+        approvals |= {one.id: one for one in self.put if isinstance(one, Approval)}
+        return [one for one in approvals.values() if one.state is ApprovalState.PENDING]

@@ -17,8 +17,9 @@ from onbelay_server.app.governance.broker import Broker
 from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.domain.artifact import Artifact
-from onbelay_server.domain.event import EventPayload, UnknownPayload
+from onbelay_server.domain.event import EventPayload, StateChanged, UnknownPayload
 from onbelay_server.domain.run import Run
+from onbelay_server.domain.state import RunState
 from onbelay_server.ports.blobs import Blobs
 from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.store import Place, Store
@@ -41,6 +42,8 @@ class CaseFile:
     store: Store
     log_bytes: int = 0
     """How large the log is up to there."""
+    is_stopping: bool = False
+    """A stop was committed since the claim: the agent is not run again."""
     files: dict[str, Artifact] = field(default_factory=dict)
     """What the agent may read by name: its input, and what it saved."""
     kept: dict[str, int] = field(default_factory=dict)
@@ -91,6 +94,9 @@ class CaseFile:
             for stored in page:
                 self.log_bytes += len(stored.body)
                 event = codec.decode(stored.body)
+                match event.payload:
+                    case StateChanged(to_state=state):
+                        self.is_stopping = state is RunState.STOPPING
                 if event.sequence > self.run.replay_after:
                     await self.learn(event.payload)
                     self.journal.read(event)

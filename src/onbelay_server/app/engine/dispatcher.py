@@ -40,6 +40,16 @@ class Dispatcher:
     def executors(self) -> list[Executor]:
         return list(self._executors.values())
 
+    def drives(self, run_id: str) -> bool:
+        """Whether something in this process is at work on the run."""
+        return run_id in self._driving
+
+    async def let_go(self, run_id: str, epoch: int) -> None:
+        """Requeue a run that this process owns and nothing here drives."""
+        run = await self._parts.store.run(run_id)
+        if run is not None and run.epoch == epoch:
+            await self._let_go(run, lambda r, at: worker_lost(r, at, "its worker let it go"))
+
     def wake(self) -> None:
         """A run may be claimable."""
         self._ready.set()
@@ -151,7 +161,7 @@ class Dispatcher:
             reads = reads_of_end(run, has_children=bool(run.child_count))
             await self._parts.store.write(reads, unit)
         except (Refusal, Unavailable):
-            log.info("left to the rescuer", extra={"action": "run_left", "run_id": run.id})
+            log.info("left with its lease", extra={"action": "run_left", "run_id": run.id})
 
 
 def _unrunnable(run: Run, now_us: int, missing: str) -> tuple[Run, list[NewEvent]]:

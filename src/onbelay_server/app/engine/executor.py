@@ -12,7 +12,8 @@ from onbelay_server.app.engine.endings import Endings
 from onbelay_server.app.engine.fate import Fate
 from onbelay_server.app.engine.follower import Follower
 from onbelay_server.app.engine.inbox import Inbox
-from onbelay_server.app.engine.limits import Watchdog
+from onbelay_server.app.engine.journal import can_replay
+from onbelay_server.app.engine.limits import StopClock, Watchdog
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.app.engine.toolbox import Toolbox
 from onbelay_server.app.engine.turn import Item, Outcome, Turn
@@ -43,7 +44,7 @@ class Executor:
             parts.store,
             parts.codec,
             tell=self._tell,
-            on_stop=self._begin_stop,
+            on_stop=self.stop,
             on_retry=self.give_back,
         )
         self._intents = case.intents(parts.broker, parts.store, parts.tokens)
@@ -61,10 +62,11 @@ class Executor:
         self._is_draining = False
         self._is_pausing = case.run.pause is not None
         self._unwind_by: float | None = None
-        self._grace_until: float | None = None
-        self._kill_at: float | None = None
+        self._stop: StopClock | None = None
         self._later: list[Item] = []
         """Frames whose time has not come: calls of a pausing run, the end of a stopping one."""
+        self._once: set[str] = set()
+        """Steps this copy was let begin that may not be repeated."""
 
     @property
     def run_id(self) -> str:
@@ -92,6 +94,14 @@ class Executor:
         if run.epoch == self.epoch:
             self.renewed(self._fate.fence_at, pause_requested=run.pause is not None)
 
+    def stop(self, reason: str) -> None:
+        """A stop of the run is committed. Heard of twice, it is begun once."""
+        if self._stop is None:
+            limits = self._case.revision.limits
+            self._stop = StopClock.of(limits, self._parts.clock.monotonic())
+            self._tell(Stop(grace_seconds=limits.grace_seconds, reason=reason))
+            self._inbox.recheck()
+
     def recheck(self) -> None:
         """Something about the run may have changed: read the log, whoever wrote it."""
         self._inbox.recheck()
@@ -106,7 +116,10 @@ class Executor:
     async def drive(self) -> None:
         """Run the agent. Returns when this process has nothing more to do with the run."""
         try:
-            await self._launch()
+            if self._case.is_stopping:
+                await self._conclude(self._fate.kill(()))
+            else:
+                await self._launch()
             while not self._is_over:
                 await self._inbox.wait(self._next_deadline())
                 await self._take_up()
@@ -116,12 +129,9 @@ class Executor:
                 await self._copy.kill()
 
     async def _launch(self) -> None:
-        harness = self._parts.harnesses.get(self._case.revision.harness)
-        reason = "this server runs no such agents"
-        if harness is not None:
-            reason = harness.check(self._case.revision) or ""
-        if harness is None or reason:
-            await self._conclude(self._fate.fail(FailureReason.AGENT_NOT_FOUND, reason))
+        harness = self._parts.harness_for(self._case.revision)
+        if isinstance(harness, str):
+            await self._conclude(self._fate.fail(FailureReason.AGENT_NOT_FOUND, harness))
             return
         launch = Launch(
             revision=self._case.revision,
@@ -136,9 +146,10 @@ class Executor:
         """Seconds until the executor must look up by itself."""
         now = self._parts.clock.monotonic()
         marks = [now + self._parts.pace.poll_seconds, self._fate.fence_at, self._watchdog.next_at]
-        marks += [
-            mark for mark in (self._unwind_by, self._grace_until, self._kill_at) if mark is not None
-        ]
+        if self._unwind_by is not None:
+            marks.append(self._unwind_by)
+        if self._stop is not None:
+            marks.append(self._stop.next_at)
         return max(0.0, min(marks) - now)
 
     async def _take_up(self) -> None:
@@ -192,8 +203,8 @@ class Executor:
         """What can be written now: a pausing run begins nothing, and the end of a stopping copy
         waits for the tools in flight."""
         items, self._later = [*self._later, *items], []
-        if self._kill_at is not None:
-            is_early = self._grace_until is not None and self._toolbox.is_busy
+        if self._stop is not None:
+            is_early = not self._stop.is_grace_over and self._toolbox.is_busy
             if is_early and items and isinstance(items[-1], Ended):
                 self._later = [items.pop()]
         elif self._is_pausing:
@@ -203,17 +214,15 @@ class Executor:
 
     async def _meet(self, ready: Ready) -> None:
         """The copy says what it is: a journal is not replayed by what could not have written it."""
-        begun_with = self._code["python"]
         self._code = {"python": ready.python, "fingerprint": ready.fingerprint}
-        if begun_with and _generation(begun_with) != _generation(ready.python):
+        if not can_replay(self._run.code_python, ready.python):
             pause = Pause(
                 request_us=self._parts.clock.now_us(),
-                recorded=f"Python {begun_with}",
+                recorded=f"Python {self._run.code_python}",
                 found=f"Python {ready.python}",
             )
             await self._kill()
-            message = f"its journal was begun with Python {begun_with}"
-            await self._conclude(self._fate.hold(pause, message))
+            await self._conclude(self._fate.hold(pause, f"its journal is of {pause.recorded}"))
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -241,6 +250,7 @@ class Executor:
             await self._follower.committed(appended, outcome)
         for step_id, permit in outcome.permits.items():
             self._toolbox.send(step_id, permit)
+        self._once |= outcome.once
         self._settle(items, outcome)
 
     def _tell(self, frame: FromHost) -> None:
@@ -266,8 +276,8 @@ class Executor:
     async def _look_after(self) -> None:
         """Drain, pause, stop and limits, once what was said is written."""
         now = self._parts.clock.monotonic()
-        if self._kill_at is not None:
-            await self._keep_stop_deadlines(now)
+        if self._stop is not None:
+            await self._keep_stop_deadlines(self._stop, now)
             return
         if self._unwind_by is not None:
             self._is_over = now >= self._unwind_by
@@ -314,46 +324,30 @@ class Executor:
 
     async def _give_back_when_safe(self) -> None:
         """Let go, but not while a call is in flight that may not be repeated."""
-        if not self._toolbox.holds_unrepeatable():
+        is_once_open = any(self._case.journal.is_open(step_id) for step_id in self._once)
+        if not is_once_open and not self._toolbox.holds_unrepeatable():
             await self._kill()
             await self._conclude(self._fate.give_back())
 
     # ---- ends --------------------------------------------------------------------------------
 
-    def _begin_stop(self, reason: str) -> None:
-        """A stop is committed: the copy refuses from now on and has its grace to end."""
-        if self._kill_at is not None:
-            return
-        limits = self._case.revision.limits
-        now = self._parts.clock.monotonic()
-        self._grace_until = now + limits.grace_seconds
-        self._kill_at = self._grace_until + limits.kill_seconds
-        self._tell(Stop(grace_seconds=limits.grace_seconds, reason=reason))
-
-    async def _keep_stop_deadlines(self, now: float) -> None:
-        if self._grace_until is not None and now >= self._grace_until:
-            self._grace_until = None
+    async def _keep_stop_deadlines(self, stop: StopClock, now: float) -> None:
+        if now >= stop.kill_at:
+            await self._conclude(self._fate.kill(tuple(await self._kill())))
+        elif now >= stop.grace_until and not stop.is_grace_over:
+            stop.is_grace_over = True
             await self._toolbox.cancel()
             self._inbox.recheck()
-        if self._kill_at is not None and now >= self._kill_at:
-            await self._conclude(self._fate.kill(tuple(await self._kill())))
 
     async def _kill(self) -> Sequence[str]:
         return await self._copy.kill() if self._copy is not None else ()
 
     async def _copy_gone(self, gone: Lost) -> None:
         """The copy died without a word: killed, crashed, or never started."""
-        if gone.is_spawn:
-            await self._conclude(self._fate.fail(FailureReason.SPAWN_FAILED, gone.reason))
-        else:
-            await self._conclude(self._fate.lose(gone.reason))
+        failed = self._fate.fail(FailureReason.SPAWN_FAILED, gone.reason) if gone.is_spawn else None
+        await self._conclude(failed or self._fate.lose(gone.reason))
 
     async def _conclude(self, last_word: Awaitable[Run]) -> None:
         """Write the run's last word in this epoch."""
         await last_word
         self._is_over = True
-
-
-def _generation(python: str) -> bool:
-    """Python 3.11 schedules `wait_for` otherwise than later versions: journals do not cross."""
-    return tuple(int(part) for part in python.split(".")[:2]) >= (3, 12)

@@ -135,6 +135,11 @@ class Intents:
         return False
 
 
+def is_once(intent: Intent) -> bool:
+    """Whether it is a step whose author forbids to run it again when its outcome is unknown."""
+    return intent.kind == "STEP" and json.loads(intent.request_json).get("once", False) is True
+
+
 def _named(request: Mapping[str, object], key: str) -> list[str]:
     value = request.get(key)
     return [value] if isinstance(value, str) else []

@@ -11,6 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from onbelay_agent.protocol import Failure, Record
+from onbelay_server.app.engine.failures import (
+    child_failure,
+    operation_expired,
+    operation_failure,
+)
 from onbelay_server.domain.event import (
     ApprovalDecided,
     ApprovalExpired,
@@ -36,7 +41,6 @@ from onbelay_server.domain.event import (
     ToolCallFinished,
     UnknownPayload,
 )
-from onbelay_server.domain.run import RunError
 from onbelay_server.domain.state import Decision, RunState, StepKind
 from onbelay_server.ports.event_codec import RecordedEvent
 
@@ -270,7 +274,7 @@ class Journal:
             failure = Failure(
                 type="StepFailed" if is_effect else "Rejected",
                 message=decided.comment,
-                data_json=json.dumps({"by": by}),
+                data_json=json.dumps({"by": by, "comment": decided.comment}),
             )
             return _finished(event, failure=failure)
         if decided.decision is Decision.ANSWER:
@@ -281,29 +285,16 @@ class Journal:
         return _finished(event, ok_json=json.dumps({"by": by, "comment": decided.comment}))
 
 
-def child_failure(child_run_id: str, state: RunState, error: RunError | None) -> Failure:
-    """What the agent is told of a child run that did not succeed."""
-    data = {
-        "child_run_id": child_run_id,
-        "state": state.value,
-        "reason": error.reason.value if error is not None else "",
-    }
-    message = error.message if error is not None else f"the child run is {state}"
-    return Failure(type="ChildRunFailed", message=message, data_json=json.dumps(data))
+def can_replay(begun_with: str, python: str) -> bool:
+    """Whether this Python may replay a journal begun with another; an empty one has none.
+
+    3.11 schedules `wait_for` otherwise than later versions: journals do not cross that line."""
+    return not begun_with or _is_later_than_3_11(begun_with) == _is_later_than_3_11(python)
 
 
-def operation_failure(operation_id: str, error: StepError) -> Failure:
-    """What the agent is told of an operation that failed outside."""
-    data = {"operation_id": operation_id, "reason": error.reason}
-    return Failure(type="OperationFailed", message=error.message, data_json=json.dumps(data))
-
-
-def operation_expired(operation_id: str) -> Failure:
-    """What the agent is told of an operation that nobody completed in time."""
-    data = {"operation_id": operation_id, "reason": "EXPIRED"}
-    return Failure(
-        type="OperationFailed", message="it was not completed in time", data_json=json.dumps(data)
-    )
+def _is_later_than_3_11(python: str) -> bool:
+    major, minor = python.split(".")[:2]
+    return (int(major), int(minor)) > (3, 11)
 
 
 def artifact_json(saved: ArtifactSaved) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from onbelay_server.app.engine.dispatcher import Dispatcher
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.domain.error import Unavailable
 from onbelay_server.domain.state import RunState
+from onbelay_server.ports.store import Lease
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,8 @@ class Leases:
     def __init__(self, parts: Parts, dispatcher: Dispatcher) -> None:
         self._parts = parts
         self._dispatcher = dispatcher
+        self._stray: set[tuple[str, int]] = set()
+        """Runs and epochs that were owned and not driven at the last renewal."""
 
     async def run(self) -> None:
         """Renew for as long as the process lives."""
@@ -45,4 +49,15 @@ class Leases:
                 continue
             executor.renewed(fence_at, pause_requested=lease.pause_requested)
             if lease.state is RunState.STOPPING:
-                executor.recheck()
+                executor.stop("stopped")
+        await self._let_strays_go(held)
+
+    async def _let_strays_go(self, held: Mapping[tuple[str, int], Lease]) -> None:
+        """A claim whose answer was lost, or a last word that could not be written, leaves a run
+        that is owned for ever and driven by nobody. One round of patience: a claim that was just
+        committed is not driven yet either."""
+        stray = {key for key in held if not self._dispatcher.drives(key[0])}
+        for run_id, epoch in stray & self._stray:
+            log.warning("a run without a driver", extra={"action": "stray_run", "run_id": run_id})
+            await self._dispatcher.let_go(run_id, epoch)
+        self._stray = stray

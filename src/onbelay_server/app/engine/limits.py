@@ -80,6 +80,28 @@ class Watchdog:
 
 
 @dataclass(slots=True)
+class StopClock:
+    """How far a committed stop has come. Times are monotonic seconds."""
+
+    grace_until: float
+    """Until then calls in flight may finish."""
+    kill_at: float
+    """Then what still lives is killed."""
+    is_grace_over: bool = False
+
+    @classmethod
+    def of(cls, limits: Limits, now: float) -> StopClock:
+        """For a stop that is heard of now."""
+        grace_until = now + limits.grace_seconds
+        return cls(grace_until, grace_until + limits.kill_seconds)
+
+    @property
+    def next_at(self) -> float:
+        """The next of its marks."""
+        return self.kill_at if self.is_grace_over else self.grace_until
+
+
+@dataclass(slots=True)
 class History:
     """How much of its log a run has used."""
 

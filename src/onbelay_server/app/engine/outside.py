@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onbelay_server.app.engine.batch import Batch
-from onbelay_server.app.engine.journal import operation_expired, operation_failure
+from onbelay_server.app.engine.failures import operation_expired, operation_failure, step_error
 from onbelay_server.app.operation_token import OperationTokens, token_digest
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.domain.change import Rows
@@ -75,10 +75,7 @@ class Outside:
             case OperationState.SUCCEEDED:
                 batch.add(StepFinished(result_json=operation.result_json or "null"), step_id)
             case OperationState.FAILED if operation.error is not None:
-                failure = operation_failure(operation.id, operation.error)
-                error = StepError(
-                    type=failure.type, message=failure.message, data_json=failure.data_json
-                )
+                error = step_error(operation_failure(operation.id, operation.error))
                 batch.add(StepFinished(error=error), step_id)
             case OperationState.OPEN:
                 longest_us = now_us + self._longest_us
@@ -93,10 +90,7 @@ class Outside:
                     )
                 )
             case _:
-                failure = operation_expired(operation.id)
-                error = StepError(
-                    type=failure.type, message=failure.message, data_json=failure.data_json
-                )
+                error = step_error(operation_expired(operation.id))
                 batch.add(StepFinished(error=error), step_id)
 
     def messages(

@@ -10,7 +10,7 @@ from typing import Any
 
 from onbelay_agent.protocol import Intent
 from onbelay_server.app.engine.batch import Batch
-from onbelay_server.app.engine.journal import child_failure
+from onbelay_server.app.engine.failures import child_failure, step_error
 from onbelay_server.app.schema import load_json, value_violations
 from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.change import Rows
@@ -134,10 +134,7 @@ class Relatives:
                 finished = StepFinished(result_artifact_id=child.output_artifact_id)
             batch.add(finished, step_id)
         else:
-            failure = child_failure(child.id, child.state, child.error)
-            error = StepError(
-                type=failure.type, message=failure.message, data_json=failure.data_json
-            )
+            error = step_error(child_failure(child.id, child.state, child.error))
             batch.add(StepFinished(error=error), step_id)
 
 

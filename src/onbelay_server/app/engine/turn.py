@@ -11,16 +11,17 @@ from onbelay_server.app.engine.batch import Batch
 from onbelay_server.app.engine.consequences import reads_of_end
 from onbelay_server.app.engine.emits import event_of
 from onbelay_server.app.engine.endings import Endings
+from onbelay_server.app.engine.failures import step_error
 from onbelay_server.app.engine.files import Files
-from onbelay_server.app.engine.intents import Intents
+from onbelay_server.app.engine.intents import Intents, is_once
 from onbelay_server.app.engine.journal import Journal
 from onbelay_server.app.governance.broker import Permit
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
-from onbelay_server.domain.event import StepCancelled, StepError, StepFinished, ToolCallFinished
+from onbelay_server.domain.event import StepCancelled, StepFinished, ToolCallFinished
 from onbelay_server.domain.lifecycle import fence
 from onbelay_server.domain.pausing import paused
-from onbelay_server.domain.run import Run, Wait
+from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
 from onbelay_server.domain.waiting import parked, voided
 from onbelay_server.ports.event_codec import EventCodec
@@ -52,6 +53,10 @@ class Outcome:
     payloads: list[NewEvent | None] = field(default_factory=list)
     """What was appended to the run's own log, in order; None for emits, which end no call."""
     artifacts: list[Artifact] = field(default_factory=list)
+    once: set[str] = field(default_factory=set)
+    """Steps the copy may now run that may not be repeated."""
+    is_progress: bool = False
+    """Something new is recorded: a call nobody asked before, or the end of one."""
     state: RunState = RunState.RUNNING
 
 
@@ -118,11 +123,11 @@ class Turn:
                     self._begin(batch, outcome, item, run, rows, now_us)
                 case Finish():
                     self._emit(batch, item)
-                    self._finish(batch, item, now_us)
+                    outcome.is_progress |= self._finish(batch, item, now_us)
                 case Cancel():
                     self._cancel(batch, item, rows, now_us)
                 case ToolEnd():
-                    self._tool_end(batch, item, now_us)
+                    outcome.is_progress |= self._tool_end(batch, item, now_us)
                 case Parked():
                     run = self._park(batch, item, run, rows, now_us)
                 case Ended():
@@ -151,10 +156,10 @@ class Turn:
 
     def _counted(self, run: Run, batch: Batch, outcome: Outcome) -> Run:
         """The row with what this turn adds to it: children, a fresh count of attempts, its code."""
-        if outcome.begun and run.state is RunState.RUNNING:
-            if run.attempt > 1:
+        if run.state is RunState.RUNNING:
+            if outcome.is_progress and run.attempt > 1:
                 run = replace(run, attempt=1)
-            if not run.code_python:
+            if outcome.begun and not run.code_python:
                 run = replace(
                     run,
                     code_python=self._code["python"],
@@ -180,6 +185,8 @@ class Turn:
             return  # a committed stop: nothing new begins, and the copy is being told
         for intent in begin.intents:
             self._intents.begin(batch, intent, begin.stage, rows, self._chance(intent.id), now_us)
+            if is_once(intent):
+                outcome.once.add(intent.id)
         waited = {wait.step_id for wait in rows.waits(run.id)} if begin.reopened else set()
         held = []
         for again in begin.reopened:
@@ -195,40 +202,42 @@ class Turn:
                 batch, again, begun.kind, request, self._chance(again.step_id), now_us
             ):
                 held.append(again.step_id)
+        outcome.once |= {
+            again.step_id for again in begin.reopened if again.once and again.step_id not in held
+        }
+        outcome.is_progress |= bool(begin.intents)
         outcome.begun.append((begin.stage, tuple(held)))
 
-    def _finish(self, batch: Batch, end: Finish, now_us: int) -> None:
+    def _finish(self, batch: Batch, end: Finish, now_us: int) -> bool:
         if not self._journal.is_open(end.step_id):
-            return
+            return False
         finished = StepFinished(stage=end.stage, duration_us=end.duration_us)
         if end.failure is not None:
-            failure = end.failure
-            error = StepError(
-                type=failure.type, message=failure.message, data_json=failure.data_json
-            )
-            finished = replace(finished, error=error)
+            finished = replace(finished, error=step_error(end.failure))
         elif end.content_sha256:
             artifact_id = self._keep(batch, end.step_id, end.content_sha256, now_us)
             finished = replace(finished, result_artifact_id=artifact_id)
         else:
             finished = replace(finished, result_json=end.ok_json)
         batch.add(finished, end.step_id)
+        return True
 
-    def _tool_end(self, batch: Batch, end: ToolEnd, now_us: int) -> None:
+    def _tool_end(self, batch: Batch, end: ToolEnd, now_us: int) -> bool:
         if not self._journal.is_open(end.step_id):
-            return
+            return False
         finished = end.finished
         if end.content_sha256:
             artifact_id = self._keep(batch, end.step_id, end.content_sha256, now_us)
             finished = replace(finished, result_artifact_id=artifact_id)
         batch.add(finished, end.step_id)
+        return True
 
     def _keep(self, batch: Batch, place: str, sha256: str, now_us: int) -> str:
         return self._files.keep(batch, place, sha256, self._chance(place), now_us)
 
     def _cancel(self, batch: Batch, cancel: Cancel, rows: Rows, now_us: int) -> None:
-        waits = {wait.step_id: wait for wait in rows.waits(self._run.id)}
-        pending = {one.step_id: one for one in rows.pending_approvals(self._run.id)}
+        waits = {wait.step_id: wait for wait in batch.open_waits(rows.waits(self._run.id))}
+        pending = {one.step_id: one for one in batch.pending(rows.pending_approvals(self._run.id))}
         for step_id in cancel.step_ids:
             if wait := waits.get(step_id):
                 batch.delete.append(wait)
@@ -242,9 +251,7 @@ class Turn:
 
     def _park(self, batch: Batch, park: Parked, run: Run, rows: Rows, now_us: int) -> Run:
         """Give the worker back, unless one of the awaited ends is recorded already or is near."""
-        gone = {wait.step_id for wait in batch.delete if isinstance(wait, Wait)}
-        waits = [one for one in rows.waits(run.id) if one.step_id not in gone]
-        waits += batch.waits()
+        waits = batch.open_waits(rows.waits(run.id))
         is_settled = set(park.waiting) - {wait.step_id for wait in waits}
         if run.state is not RunState.RUNNING or is_settled:
             return run

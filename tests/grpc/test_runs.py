@@ -1,0 +1,305 @@
+"""Starting, reading, labelling, stopping and deleting runs, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from grpc import StatusCode
+from onbelay.v1 import run_pb2
+from onbelay.v1 import run_request_pb2 as pb
+from onbelay.v1.approval_pb2 import APPROVAL_DECISION_APPROVE
+from onbelay.v1.approval_request_pb2 import DecideApprovalRequest
+from onbelay.v1.run_filter_pb2 import RunFilter
+from tests.grpc.spine_server import judged_server
+from tests.recorder import Recorder
+
+FAR = Timestamp(seconds=4_000_000_000)
+
+
+def state(run: run_pb2.Run) -> str:
+    return run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Recorder]:
+    async with judged_server(tmp_path_factory.mktemp("runs")) as server:
+        yield server.client
+
+
+async def waiting(client: Recorder, **more: Any) -> str:
+    """A run that is queued and stays so."""
+    return await client.start("hello", not_before=FAR, **more)
+
+
+# ---- starting ------------------------------------------------------------------------------------
+
+
+async def test_a_run_is_started_and_finishes(client: Recorder) -> None:
+    run_id = await client.start("hello", {"name": "Ada"}, labels={"team": "blue"}, title="First")
+    run = await client.finished(run_id)
+    assert (state(run), run.output_json) == ("SUCCEEDED", '"Hello Ada"')
+    assert (dict(run.labels), run.title, run.epoch) == ({"team": "blue"}, "First", 1)
+    kinds = [event.WhichOneof("payload") for event in await client.events(run_id)]
+    assert kinds == ["run_started", "state_changed", "state_changed", "run_finished"]
+
+
+async def test_a_hundred_parallel_calls_with_one_request_id_start_one_run(client: Recorder) -> None:
+    request = pb.StartRunRequest(
+        request_id="once", agent="counter", input_json='{"steps":2}', labels={"of": "hundred"}
+    )
+    exchanges = await asyncio.gather(*(client.exchange("StartRun", request) for _ in range(100)))
+    assert {one.code for one in exchanges} == {StatusCode.OK}
+    assert len({one.reply.run.id for one in exchanges}) == 1
+    assert sum(not one.reply.already_started for one in exchanges) == 1
+    which = RunFilter(labels={"of": "hundred"})
+    assert len((await client.call("ListRuns", pb.ListRunsRequest(filter=which))).runs) == 1
+    await client.finished(exchanges[0].reply.run.id)
+
+
+async def test_a_request_id_is_good_for_one_body(client: Recorder) -> None:
+    await client.start("hello", request_id="mine")
+    other = pb.StartRunRequest(request_id="mine", agent="hello", input_json='{"name":"Ben"}')
+    refused = await client.exchange("StartRun", other)
+    assert (refused.code, refused.reason) == (StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+
+
+async def test_a_rerun_copies_what_is_not_given(client: Recorder) -> None:
+    first = await client.start("hello", {"name": "Ada"}, labels={"team": "blue"}, title="First")
+    request = pb.StartRunRequest(request_id="again", rerun_of=first, title="Second")
+    again = (await client.call("StartRun", request)).run
+    assert (again.rerun_of, dict(again.labels), again.title) == (first, {"team": "blue"}, "Second")
+    assert (await client.finished(again.id)).output_json == '"Hello Ada"'
+    request = pb.StartRunRequest(request_id="new", rerun_of=first, input_json='{"name":"Ben"}')
+    changed = (await client.call("StartRun", request)).run
+    assert (await client.finished(changed.id)).output_json == '"Hello Ben"'
+
+
+async def test_a_run_is_not_claimed_before_its_time(client: Recorder) -> None:
+    run_id = await waiting(client)
+    reply = await client.call(
+        "WaitRun", pb.WaitRunRequest(run_id=run_id, timeout=Duration(nanos=50_000_000))
+    )
+    assert reply.timed_out
+    assert (state(reply.run), reply.run.ready_time) == ("QUEUED", FAR)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "reason"),
+    [
+        ({"agent": "nobody"}, StatusCode.NOT_FOUND, "NOT_FOUND"),
+        ({"agent": "hello", "agent_revision": 9}, StatusCode.NOT_FOUND, "NOT_FOUND"),
+        ({"rerun_of": "run_nothing"}, StatusCode.NOT_FOUND, "NOT_FOUND"),
+        (
+            {"agent": "hello", "input_json": '{"name":7}'},
+            StatusCode.INVALID_ARGUMENT,
+            "INPUT_MISMATCH",
+        ),
+        ({"agent": "hello", "session_id": "s"}, StatusCode.UNIMPLEMENTED, "RPC_NOT_BUILT"),
+        (
+            {"agent": "hello", "input_artifacts": {"a": "art_x"}},
+            StatusCode.NOT_FOUND,
+            "NOT_FOUND",
+        ),
+    ],
+)
+async def test_what_cannot_be_started(
+    client: Recorder, fields: dict[str, Any], code: StatusCode, reason: str
+) -> None:
+    request = pb.StartRunRequest(request_id="no", labels={"of": "none"}, **fields)
+    refused = await client.exchange("StartRun", request)
+    assert (refused.code, refused.reason) == (code, reason)
+    which = RunFilter(labels={"of": "none"})
+    assert not (await client.call("ListRuns", pb.ListRunsRequest(filter=which))).runs
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+async def test_lists_hold_every_run_once_over_many_pages(client: Recorder) -> None:
+    async def start(number: int) -> str:
+        return await waiting(client, labels={"third": str(number % 3), "all": "yes"})
+
+    started = await asyncio.gather(*(start(number) for number in range(1_010)))
+
+    async def listed(size: int, **which: Any) -> list[Any]:
+        request = pb.ListRunsRequest(filter=RunFilter(**which), page_size=size)
+        runs: list[Any] = []
+        while True:
+            page = await client.call("ListRuns", request)
+            assert len(page.runs) <= size
+            runs += page.runs
+            if not page.next_page_token:
+                return runs
+            request.page_token = page.next_page_token
+
+    everything = await listed(1000, labels={"all": "yes"})
+    assert sorted(run.id for run in everything) == sorted(started)
+    times = [run.create_time.ToMicroseconds() for run in everything]
+    assert times == sorted(times, reverse=True)
+    assert not any(run.HasField("input_json") for run in everything)
+    third = await listed(100, labels={"third": "1", "all": "yes"})
+    assert sorted(run.id for run in third) == sorted(started[1::3])
+    mine = {"all": "yes"}
+    assert await listed(10, labels=mine, states=["RUN_STATE_RUNNING"]) == []
+    assert await listed(10, labels=mine, agents=["counter"]) == []
+    queued = await listed(500, labels=mine, states=["RUN_STATE_QUEUED"], agents=["hello"])
+    assert len(queued) == 1_010
+    # What StopRuns can do at once is bounded: it says when there is more.
+    request = pb.StopRunsRequest(filter=RunFilter(labels={"all": "yes"}), reason="clear")
+    counts, more = [], True
+    while more:
+        reply = await client.call("StopRuns", request)
+        counts.append(len(reply.stopped_run_ids))
+        more = reply.more
+    assert counts == [500, 500, 10]
+    assert len(await listed(1000, labels=mine, states=["RUN_STATE_STOPPED"])) == 1_010
+
+
+async def test_page_tokens_belong_to_their_query(client: Recorder) -> None:
+    for _ in range(3):
+        await waiting(client)
+    page = await client.call("ListRuns", pb.ListRunsRequest(page_size=1))
+    other = pb.ListRunsRequest(
+        page_token=page.next_page_token, filter=RunFilter(states=[run_pb2.RUN_STATE_FAILED])
+    )
+    refused = await client.exchange("ListRuns", other)
+    assert (refused.code, refused.reason) == (StatusCode.INVALID_ARGUMENT, "PAGE_TOKEN_INVALID")
+
+
+# ---- labels, deletion ----------------------------------------------------------------------------
+
+
+async def test_only_what_the_mask_names_is_changed(client: Recorder) -> None:
+    run_id = await waiting(client, labels={"a": "1"}, title="Old")
+    request = pb.UpdateRunRequest(run_id=run_id, title="New", labels={"b": "2"})
+    request.update_mask.paths.append("title")
+    run = (await client.call("UpdateRun", request)).run
+    assert (run.title, dict(run.labels)) == ("New", {"a": "1"})
+    request.update_mask.paths[:] = ["labels"]
+    assert dict((await client.call("UpdateRun", request)).run.labels) == {"b": "2"}
+    assert (await client.get(run_id)).title == "New"
+
+
+async def test_a_repeated_update_does_not_undo_a_later_one(client: Recorder) -> None:
+    run_id = await waiting(client)
+    first = pb.UpdateRunRequest(run_id=run_id, title="First", request_id="one")
+    first.update_mask.paths.append("title")
+    await client.call("UpdateRun", first)
+    second = pb.UpdateRunRequest(run_id=run_id, title="Second", request_id="two")
+    second.update_mask.paths.append("title")
+    await client.call("UpdateRun", second)
+    assert (await client.call("UpdateRun", first)).run.title == "Second"
+
+
+async def test_a_run_is_deleted_once_it_has_ended(client: Recorder) -> None:
+    run_id = await waiting(client)
+    request = pb.DeleteRunRequest(run_id=run_id, request_id="gone")
+    refused = await client.exchange("DeleteRun", request)
+    assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "RUN_NOT_FINISHED")
+    await client.stop(run_id)
+    assert (await client.call("DeleteRun", request)).deleted_runs == 1
+    assert (await client.call("DeleteRun", request)).deleted_runs == 1
+    gone = await client.exchange("GetRun", pb.GetRunRequest(run_id=run_id))
+    assert (gone.code, gone.reason) == (StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+# ---- stopping ------------------------------------------------------------------------------------
+
+
+async def test_a_queued_run_stops_at_once(client: Recorder) -> None:
+    run = await client.stop(await waiting(client), "changed my mind")
+    assert (state(run), run.stop.reason, run.epoch) == ("STOPPED", "changed my mind", 0)
+    assert run.stop.requested_by == run.started_by
+
+
+async def test_a_waiting_run_stops_at_once_and_its_approval_with_it(client: Recorder) -> None:
+    run_id = await client.start("asker")
+    approval = await client.pending(run_id)
+    assert state(await client.stop(run_id)) == "STOPPED"
+    run = await client.get(run_id)
+    assert (state(run), list(run.waits)) == ("STOPPED", [])
+    kinds = [event.WhichOneof("payload") for event in await client.events(run_id)]
+    assert kinds[-3:] == ["approval_voided", "state_changed", "run_finished"]
+    late = DecideApprovalRequest(
+        approval_id=approval.id,
+        decision=APPROVAL_DECISION_APPROVE,
+        body_sha256=approval.body_sha256,
+    )
+    refused = await client.exchange("DecideApproval", late)
+    assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "RUN_NOT_ACTIVE")
+
+
+@pytest.mark.parametrize("agent", ["sleeper", "crasher"])
+async def test_a_running_run_stops_within_its_bound(
+    client: Recorder, agent: str, tmp_path: Path
+) -> None:
+    values: dict[str, Any] = {"in_step": True}
+    if agent == "crasher":
+        values = {"ledger": str(tmp_path / "ledger"), "times": 0}
+    run_id = await client.start(agent, values)
+    await client.reached(run_id, "RUNNING", "SUCCEEDED")
+    first = await client.stop(run_id)
+    assert state(first) in ("STOPPING", "STOPPED", "SUCCEEDED")
+    again = await client.stop(run_id, "a second reason")
+    assert again.stop.reason == first.stop.reason
+    run = await client.finished(run_id)
+    assert state(run) in ("STOPPED", "SUCCEEDED")
+    assert (await client.stop(run_id)).finish_time == run.finish_time
+
+
+async def test_an_agent_that_swallows_its_end_is_stopped_all_the_same(client: Recorder) -> None:
+    run_id = await client.start("stubborn")
+    await client.reached(run_id, "BLOCKED")
+    await client.stop(run_id)
+    assert state(await client.finished(run_id)) == "STOPPED"
+
+
+async def test_stop_runs_needs_a_filter_and_says_what_it_stopped(client: Recorder) -> None:
+    wanted = [await waiting(client, labels={"of": "mine"}) for _ in range(3)]
+    other = await waiting(client)
+    request = pb.StopRunsRequest(filter=RunFilter(labels={"of": "mine"}))
+    reply = await client.call("StopRuns", request)
+    assert (sorted(reply.stopped_run_ids), reply.more) == (sorted(wanted), False)
+    assert state(await client.get(other)) == "QUEUED"
+    assert not (await client.call("StopRuns", request)).stopped_run_ids
+
+
+# ---- waiting -------------------------------------------------------------------------------------
+
+
+async def test_wait_for_attention_is_for_what_is_new(client: Recorder) -> None:
+    run_id = await client.start("asker")
+    attention = pb.WaitRunRequest(run_id=run_id, until=pb.WAIT_UNTIL_ATTENTION)
+    first = await client.call("WaitRun", attention)
+    assert (first.timed_out, len(first.run.waits)) == (False, 1)
+    attention.after_sequence = first.run.last_sequence
+    attention.timeout.nanos = 50_000_000
+    assert (await client.call("WaitRun", attention)).timed_out
+    attention.timeout.seconds = 10
+    second = asyncio.create_task(client.call("WaitRun", attention))
+    await client.decide(await client.pending(run_id), "APPROVE")
+    reply = await second
+    assert (reply.timed_out, len(reply.run.waits)) == (False, 1)
+    assert reply.run.waits[0].approval_id != first.run.waits[0].approval_id
+    await client.decide(await client.pending(run_id), "ANSWER", answer_json='"blue"')
+    run = await client.finished(run_id)
+    assert (state(run), run.output_json) == ("SUCCEEDED", '"user:developer: blue"')
+
+
+async def test_a_rejection_is_told_to_the_agent(client: Recorder) -> None:
+    run_id = await client.start("asker")
+    await client.decide(await client.pending(run_id), "REJECT", comment="not today")
+    run = await client.finished(run_id)
+    assert state(run) == "SUCCEEDED"
+    assert "not today" in run.output_json

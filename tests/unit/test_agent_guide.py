@@ -1,0 +1,47 @@
+"""The authors' guide shows code that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import onbelay_agent.testing as testing
+from onbelay_agent import Context, agent, tool
+
+GUIDE = Path(__file__).parents[2] / "docs" / "authors-guide.md"
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict[str, Any]:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {
+        "agent": agent,
+        "Context": Context,
+        "asyncio": asyncio,
+        "tool": tool,
+        "load_subscribers": lambda topic: ["a", "b", "c"],
+        "write_text": lambda topic: f"About {topic}",
+    }
+    for block in blocks[:3]:
+        exec(compile(block, str(GUIDE), "exec"), names)
+    names["test"] = blocks[3]
+    return names
+
+
+def test_the_five_line_agent(shown: dict[str, Any]) -> None:
+    assert testing.TestRun(shown["hello"]).execute({"name": "Ada"}).output == "Hello Ada"
+
+
+def test_the_test_of_the_guide(shown: dict[str, Any]) -> None:
+    names = dict(shown)
+
+    @tool(risk="external_send", idempotent=True)
+    async def mail(to: str, text: str, idempotency_key: str) -> str:
+        return f"{to}: {text}"
+
+    names["mail"] = mail
+    exec(compile(shown["test"], str(GUIDE), "exec"), names)

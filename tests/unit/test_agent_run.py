@@ -1,0 +1,414 @@
+from __future__ import annotations
+
+import asyncio
+import datetime
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from onbelay_agent import (
+    ArtifactFailed,
+    Context,
+    Expired,
+    InvalidAnswer,
+    RefusedCall,
+    Rejected,
+    Retries,
+    StepFailed,
+    ToolDenied,
+    ToolFailed,
+    ValueNotStorable,
+    agent,
+    tool,
+)
+from onbelay_agent.testing import Result, TestRun, answer, approve, expire, reject, silence
+
+Body = Callable[[Context], Awaitable[Any]]
+
+
+def outcome_of(body: Body, **world: Any) -> Result:
+    """Runs `body` as an agent, crashed everywhere."""
+
+    @agent
+    async def tried(ctx: Context) -> Any:
+        return await body(ctx)
+
+    return TestRun(tried, **world).crash_everywhere()
+
+
+def output_of(body: Body, **world: Any) -> Any:
+    result = outcome_of(body, **world)
+    assert result.error is None, result.error
+    return result.output
+
+
+class Size(BaseModel):
+    width: int
+    height: int
+
+
+def measured(width: int) -> Size:
+    return Size(width=width, height=2)
+
+
+async def doubled(number: int) -> int:
+    return number * 2
+
+
+def test_steps_give_their_functions_results() -> None:
+    async def body(ctx: Context) -> Any:
+        size = await ctx.step("measure", measured, 3)
+        assert isinstance(size, Size)
+        threads = await ctx.step("thread", lambda: threading.current_thread().name)
+        late = await ctx.step("late", lambda: doubled(4))
+        return [size.width, await ctx.step("double", doubled, 4), threads, late]
+
+    assert output_of(body) == [3, 8, "step main:step:thread#1", 8]
+
+
+def test_a_failed_step_raises_what_was_recorded() -> None:
+    def broken() -> None:
+        raise KeyError("gone")
+
+    async def body(ctx: Context) -> Any:
+        with pytest.raises(StepFailed) as caught:
+            await ctx.step("break", broken)
+        return [caught.value.step, caught.value.error_type, str(caught.value)]
+
+    assert output_of(body) == ["break", "KeyError", "break: KeyError: 'gone'"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1: 2}, object(), {"a"}])
+def test_a_result_that_cannot_be_stored_fails_with_the_step_named(value: object) -> None:
+    async def body(ctx: Context) -> Any:
+        with pytest.raises(StepFailed, match="odd: ValueNotStorable: its result cannot be stored"):
+            await ctx.step("odd", lambda: value)
+
+    output_of(body)
+
+
+def test_a_step_is_tried_again_and_says_so() -> None:
+    tries: list[int] = []
+
+    def flaky() -> int:
+        tries.append(1)
+        if len(tries) % 3:
+            raise OSError("busy")
+        return 5
+
+    async def body(ctx: Context) -> Any:
+        return await ctx.step("flaky", flaky, retries=Retries(2, delay_seconds=60))
+
+    @agent
+    async def tried(ctx: Context) -> Any:
+        return await body(ctx)
+
+    result = TestRun(tried).execute()
+    assert result.output == 5
+    logs = [event for event in result.events if event.kind == "log"]
+    assert [event.place for event in logs] == [
+        "main:step:flaky#1/attempt1:emit#1",
+        "main:step:flaky#1/attempt1:emit#2",
+    ]
+    assert "OSError: busy" in logs[0].text
+
+
+def test_a_step_has_its_time() -> None:
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    async def body(ctx: Context) -> Any:
+        with pytest.raises(StepFailed, match="TimeoutError"):
+            await ctx.step("endless", endless, timeout=0.001)
+
+    output_of(body)
+
+
+def test_large_results_travel_as_blobs() -> None:
+    async def body(ctx: Context) -> Any:
+        text = await ctx.step("large", lambda: "ü" * 300_000)
+        return [len(text), text * 2]
+
+    length, text = output_of(body)
+    assert length == 300_000
+    assert len(text) == 600_000
+
+
+def test_tools_are_called_with_their_arguments() -> None:
+    @tool(risk="write")
+    async def send(to: str) -> str:
+        return f"sent to {to}"
+
+    @tool
+    def fail() -> None:
+        raise OSError("broken")
+
+    async def body(ctx: Context) -> Any:
+        with pytest.raises(ToolFailed, match="broken"):
+            await ctx.tool(fail)
+        with pytest.raises(ToolFailed, match="to"):
+            await ctx.tool("send", {"to": 3})
+        with pytest.raises(ToolDenied):
+            await ctx.tool("unknown")
+        return await ctx.tools([("send", {"to": "a"}), (send, {"to": "b"})])
+
+    result = outcome_of(body, tools=[send, fail])
+    assert result.output == ["sent to a", "sent to b"]
+    assert sum(result.effects.values()) == 5
+
+
+def test_people_decide() -> None:
+    async def body(ctx: Context) -> Any:
+        first = await ctx.approve("go?", "all of it", {"rows": 3})
+        with pytest.raises(Rejected) as caught:
+            await ctx.approve("more?")
+        with pytest.raises(Expired):
+            await ctx.approve("still?")
+        size = await ctx.ask("how large?", Size)
+        with pytest.raises(InvalidAnswer):
+            await ctx.ask("how many?", int)
+        plain = await ctx.ask("what?", {"type": "object"})
+        return [first.by, first.comment, caught.value.comment, size.height, plain]
+
+    people = [
+        approve("fine", by="ada"),
+        reject("no more"),
+        expire(),
+        answer({"width": 1, "height": 2}),
+        answer("many"),
+        answer({"a": 1}),
+    ]
+    assert output_of(body, people=people) == ["ada", "fine", "no more", 2, {"a": 1}]
+
+
+def test_nobody_to_decide_is_said() -> None:
+    @agent
+    async def waits(ctx: Context) -> None:
+        await ctx.approve("go?")
+
+    with pytest.raises(AssertionError, match="main:approval:approve#1"):
+        TestRun(waits).execute()
+
+
+def test_time_is_durable() -> None:
+    async def body(ctx: Context) -> Any:
+        began = ctx.now()
+        await ctx.sleep(datetime.timedelta(days=30))
+        await asyncio.sleep(60)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await ctx.approve("never")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ctx.approve("never"), 5)
+        return (ctx.now() - began).total_seconds()
+
+    seconds = output_of(body, people=[silence(), silence()])
+    assert seconds == pytest.approx(30 * 86400 + 70, abs=0.1)
+
+
+def test_artifacts_are_read_and_saved() -> None:
+    async def body(ctx: Context) -> Any:
+        content = await ctx.artifacts.read("in.csv")
+        saved = await ctx.artifacts.save("out.csv", content.upper())
+        with pytest.raises(ArtifactFailed):
+            await ctx.artifacts.read("absent")
+        assert [item.name for item in ctx.artifacts.inputs] == ["in.csv"]
+        return [saved.name, saved.size_bytes, saved.media_type, bool(saved.id)]
+
+    result = outcome_of(body, artifacts={"in.csv": b"a,b"})
+    assert result.output == ["out.csv", 3, "text/csv", True]
+    assert result.artifacts == {"out.csv": b"A,B"}
+
+
+def test_chance_falls_alike_on_every_replay() -> None:
+    async def one(ctx: Context) -> list[Any]:
+        await ctx.sleep(1)
+        return [ctx.random.random(), str(ctx.uuid())]
+
+    async def body(ctx: Context) -> Any:
+        return await asyncio.gather(one(ctx), one(ctx))
+
+    first, second = output_of(body)
+    assert first != second
+
+
+def test_emits_are_placed_and_written_once() -> None:
+    def work(ctx: Context) -> None:
+        ctx.progress(1, 2, "half")
+        ctx.emit("inside")
+
+    async def body(ctx: Context) -> Any:
+        ctx.emit("first")
+        await ctx.step("work", work, ctx)
+        ctx.log("second", "WARNING", count=2)
+        ctx.report("table", {"rows": [1]})
+        with pytest.raises(ValueNotStorable):
+            ctx.report("bad", object())
+        with pytest.raises(ValueNotStorable):
+            ctx.emit("x" * 300_000)
+
+    result = outcome_of(body)
+    assert [(event.place, event.kind) for event in result.events] == [
+        ("main:emit#1", "text"),
+        ("main:step:work#1/attempt1:emit#1", "progress"),
+        ("main:step:work#1/attempt1:emit#2", "text"),
+        ("main:emit#2", "log"),
+        ("main:emit#3", "report"),
+    ]
+    assert result.events[3].data_json == '{"count":2}'
+
+
+def test_other_context_calls_inside_a_step_are_refused() -> None:
+    async def nested(ctx: Context) -> list[str]:
+        refused = []
+        for call in (ctx.approve, ctx.artifacts.read):
+            with pytest.raises(RefusedCall, match="inside a step"):
+                call("a")
+            refused.append(call.__name__)
+        with pytest.raises(RefusedCall):
+            ctx.now()
+        return refused
+
+    async def body(ctx: Context) -> Any:
+        return await ctx.step("nested", nested, ctx)
+
+    assert output_of(body) == ["approve", "read"]
+
+
+def test_what_belongs_in_a_step_is_refused_by_name() -> None:
+    async def body(ctx: Context) -> Any:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(RefusedCall, match="run_in_executor"):
+            await asyncio.to_thread(int)
+        with pytest.raises(RefusedCall, match="create_connection"):
+            await asyncio.open_connection("localhost", 1)
+        with pytest.raises(RefusedCall, match="subprocess_exec"):
+            await asyncio.create_subprocess_exec("true")
+        with pytest.raises(RefusedCall, match="getaddrinfo"):
+            await loop.getaddrinfo("localhost", 1)
+        with pytest.raises(RefusedCall, match="add_reader"):
+            loop.add_reader(0, print)
+        with pytest.raises(RefusedCall, match="set_task_factory"):
+            loop.set_task_factory(None)
+        with pytest.raises(RefusedCall, match="sock_recv"), socket.socket() as unused:
+            await loop.sock_recv(unused, 1)
+        waits = [ctx.step("a", doubled, 1), ctx.step("b", doubled, 2)]
+        with pytest.raises(RefusedCall, match="give it tasks"):
+            await next(iter(asyncio.as_completed(waits)))
+        for wait in waits:
+            wait.close()
+
+    @agent
+    async def tried(ctx: Context) -> Any:
+        return await body(ctx)
+
+    result = TestRun(tried).execute()
+    assert result.error is None
+
+
+def test_an_agent_that_waits_for_nothing_is_stuck() -> None:
+    async def body(ctx: Context) -> Any:
+        await asyncio.Event().wait()
+
+    result = outcome_of(body)
+    assert result.outcome == "stuck"
+    assert result.error is not None
+    assert "Event.wait" in result.error.message
+
+
+def test_an_endless_loop_of_yields_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onbelay_agent.copy.HANDLES_A_STAGE", 20_000)
+
+    @agent
+    async def spins(ctx: Context) -> None:
+        while True:  # noqa: ASYNC110 - the case itself
+            await asyncio.sleep(0)
+
+    result = TestRun(spins).execute()
+    assert result.outcome == "stuck"
+
+
+def test_a_plain_function_is_one_step() -> None:
+    @agent
+    def plain(ctx: Context, count: int) -> tuple[int, str]:
+        ctx.emit("working")
+        return count, threading.current_thread().name
+
+    @agent
+    def broken(ctx: Context) -> None:
+        raise OverflowError("too much")
+
+    result = TestRun(plain).crash_everywhere({"count": 3})
+    assert result.output == (3, "step main:step:plain#1")
+    failed = TestRun(broken).execute()
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message) == ("OverflowError", "too much")
+
+
+def test_what_the_agent_raises_or_cannot_return_fails_the_run() -> None:
+    async def raises(ctx: Context) -> Any:
+        raise LookupError("nothing there")
+
+    async def leaves(ctx: Context) -> Any:
+        raise SystemExit(3)
+
+    async def returns(ctx: Context) -> Any:
+        return object()
+
+    errors = [outcome_of(body).error for body in (raises, leaves, returns)]
+    assert [error.type for error in errors if error] == [
+        "LookupError",
+        "SystemExit",
+        "ValueNotStorable",
+    ]
+
+
+def test_input_that_does_not_fit_fails_the_run() -> None:
+    @agent
+    async def counts(ctx: Context, count: int) -> int:
+        return count
+
+    result = TestRun(counts).execute({"count": "x"})
+    assert result.error is not None
+    assert result.error.type == "InvalidInput"
+    assert "count" in result.error.message
+
+
+def test_on_finish_runs_once_at_the_real_end() -> None:
+    calls: list[str] = []
+
+    async def later() -> None:
+        calls.append("async")
+
+    @agent
+    async def finishes(ctx: Context) -> None:
+        ctx.on_finish(lambda: calls.append("sync"))
+        ctx.on_finish(later)
+        await ctx.approve("go?")
+        calls.append("end")
+
+    TestRun(finishes, people=[approve()]).execute()
+    assert calls == ["end", "async", "sync"]
+
+
+def test_env_session_and_run_are_fixed() -> None:
+    @agent
+    async def tells(ctx: Context) -> list[str]:
+        return [ctx.env["CITY"], ctx.session, ctx.run.id, ctx.run.labels["team"]]
+
+    run = TestRun(tells, env={"CITY": "Graz"}, session="s1", labels={"team": "a"})
+    assert run.execute().output == ["Graz", "s1", "run_test", "a"]
+
+
+def test_a_call_that_is_never_awaited_leaves_no_trace() -> None:
+    async def body(ctx: Context) -> Any:
+        ctx.step("unused", doubled, 1).close()
+        return await ctx.step("unused", doubled, 2)
+
+    result = outcome_of(body)
+    assert result.output == 4
+    assert set(result.effects) == {"main:step:unused#2"}
