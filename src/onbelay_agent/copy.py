@@ -244,6 +244,9 @@ class Copy:
                     return
         except Diverged as problem:
             self._lost(str(problem))
+        except Exception as error:
+            logger.exception("The copy of a run failed")
+            self._lost(f"the copy itself failed: {type(error).__name__}: {error}")
 
     def _step(self, root: RunTask) -> bool:
         """Run the agent to idle and do what is next; False when there is nothing to do now."""

@@ -143,7 +143,9 @@ class Ending:
         await self._until_over(works, copy.host_loop.time() + LAST_WAIT_SECONDS)
         abandoned = [work.step_id for work in works if work.alive]
         if needs_finishers:
-            seconds = 0.3 if self._told_to_end else FINISHERS_SECONDS
+            # Ended is due within a second of the grace, so after a stop they share what is left.
+            total_seconds = 0.3 if self._told_to_end else FINISHERS_SECONDS
+            seconds = total_seconds / len(copy.finishers)
             for fn in reversed(copy.finishers):
                 if not await self._finished(fn, seconds):
                     abandoned.append(f"on_finish {getattr(fn, '__qualname__', fn)}")
@@ -191,13 +193,16 @@ class Ending:
         await self._until_over([work], copy.host_loop.time() + seconds)
         if work.alive:
             work.cancel()
-            await self._until_over([work], copy.host_loop.time() + 0.1)
+            await self._until_over([work], copy.host_loop.time() + 0.01)
         return not work.alive
 
     def _wound_down(self, task: asyncio.Task[tuple[str, ...]]) -> None:
         if task.cancelled():
             return
-        self._send(task.result())
+        error = task.exception()
+        if error is not None:
+            logger.error("The copy of a run failed while it ended", exc_info=error)
+        self._send(() if error is not None else task.result())
 
     def _send(self, abandoned: tuple[str, ...]) -> None:
         copy = self._copy

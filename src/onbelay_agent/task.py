@@ -40,7 +40,8 @@ class RunTask(asyncio.Task[Any]):
         self._parent = parent
         self._explicit = name
         self._branch: Branch | None = None
-        super().__init__(coro, loop=loop, name=name, context=context)
+        # asyncio's own numbers count all tasks of the process, which no replay repeats.
+        super().__init__(coro, loop=loop, name=name or f"Task-{number}", context=context)
 
     def __hash__(self) -> int:
         return self._number

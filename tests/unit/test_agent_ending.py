@@ -296,3 +296,27 @@ async def test_steps_nobody_waits_for_end_with_the_run() -> None:
     host = ScriptedHost(leaves)
     host.start()
     assert (await host.ended()).outcome == "returned"
+
+
+async def test_on_finish_functions_that_do_not_end_do_not_hold_up_a_stop() -> None:
+    ran: list[int] = []
+
+    async def endless() -> None:
+        ran.append(1)
+        await asyncio.Event().wait()
+
+    @agent
+    async def registers(ctx: Context) -> None:
+        for _ in range(3):
+            ctx.on_finish(endless)
+        await ctx.approve("go?")
+
+    host = ScriptedHost(registers)
+    host.start()
+    await host.begun.wait()
+    host.copy.receive(Stop(grace_seconds=0.0))
+    async with asyncio.timeout(1):
+        ended = await host.ended()
+    assert ended.outcome == "stopped"
+    assert ended.abandoned == ()
+    assert len(ran) == 3

@@ -412,3 +412,17 @@ def test_a_call_that_is_never_awaited_leaves_no_trace() -> None:
     result = outcome_of(body)
     assert result.output == 4
     assert set(result.effects) == {"main:step:unused#2"}
+
+
+def test_tasks_have_the_same_names_on_every_replay() -> None:
+    async def named() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        return task.get_name()
+
+    async def body(ctx: Context) -> Any:
+        tasks = [asyncio.create_task(named()), asyncio.create_task(named(), name="mine")]
+        await ctx.step("between", doubled, 1)
+        return [await task for task in tasks]
+
+    assert output_of(body) == ["Task-2", "mine"]

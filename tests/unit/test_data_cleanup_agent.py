@@ -119,4 +119,6 @@ def test_the_definition_agrees_with_the_blueprint() -> None:
     assert set(data_cleanup.input_schema["properties"]) == set(
         BLUEPRINT["input_schema"]["properties"]
     )
+    for name, described in BLUEPRINT["input_schema"]["properties"].items():
+        assert data_cleanup.input_schema["properties"][name].get("default") == described["default"]
     assert _EXAMPLE.exists()

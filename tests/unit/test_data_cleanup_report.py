@@ -47,7 +47,7 @@ def test_the_proposal_has_proof_for_every_rule(resolution: Resolution) -> None:
 def test_the_digest_binds_table_and_settings(resolution: Resolution) -> None:
     digest = proposal(resolution)["digest"]
     assert proposal(resolve(hostile_table(), Settings()))["digest"] == digest
-    other = resolve(hostile_table(), Settings.of(None, 0.9, None))
+    other = resolve(hostile_table(), Settings.of(None, 0.95, None))
     assert proposal(other)["digest"] != digest
     assert proposal(resolve(hostile_table() + b"99,x,,\n", Settings()))["digest"] != digest
     assert digest in rules_markdown(proposal(resolution))

@@ -14,7 +14,12 @@ from onbelay_agent import Context, Expired, Rejected, agent
 from onbelay_server.blueprints.data_cleanup import cleaning
 from onbelay_server.blueprints.data_cleanup.overview import overview
 from onbelay_server.blueprints.data_cleanup.proposal import proposal, rules_markdown
-from onbelay_server.blueprints.data_cleanup.resolution import Progress, Settings, resolved
+from onbelay_server.blueprints.data_cleanup.resolution import (
+    DEFAULT_MIN_PROBABILITY,
+    Progress,
+    Settings,
+    resolved,
+)
 from onbelay_server.blueprints.data_cleanup.roles import detect_roles
 from onbelay_server.blueprints.data_cleanup.table import CleanupError, read_table
 
@@ -33,7 +38,7 @@ async def data_cleanup(
     ctx: Context,
     table: str = "input.csv",
     columns: dict[str, str] | None = None,
-    min_probability: float = 0.5,
+    min_probability: float = DEFAULT_MIN_PROBABILITY,
     rules_off: list[str] | None = None,
 ) -> Json:
     """Find which rows of a CSV table are the same entity, and clean the table once a person has

@@ -49,8 +49,8 @@ BLUEPRINT: Final[dict[str, Any]] = {
                 "type": "number",
                 "minimum": 0.05,
                 "maximum": 0.999,
-                "default": 0.5,
-                "description": "From which probability a pair of rows is joined.",
+                "default": 0.9,
+                "description": "From which probability a pair of rows is joined; lower joins more.",
             },
             "rules_off": {
                 "type": ["array", "null"],

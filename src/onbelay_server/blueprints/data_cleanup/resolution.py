@@ -32,6 +32,10 @@ from onbelay_server.blueprints.data_cleanup.table import CleanupError, Table, re
 
 Progress = Callable[[int, int, str], None]
 
+# The fields of a pair are not independent, so the model is surer than it should be: read by eye,
+# only about half of the pairs just above even odds are right. A wrong join costs more than a miss.
+DEFAULT_MIN_PROBABILITY = 0.9
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -40,7 +44,7 @@ class Settings:
     that are not to be applied."""
 
     columns: tuple[tuple[str, str], ...] = ()
-    min_probability: float = 0.5
+    min_probability: float = DEFAULT_MIN_PROBABILITY
     rules_off: tuple[str, ...] = ()
 
     @classmethod
