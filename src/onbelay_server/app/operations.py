@@ -60,9 +60,8 @@ class Operations:
             current = rows.operation(operation_id)
             if current is None:
                 raise _unknown()
-            if order.idempotency is not None:
-                if order.idempotency.answered(rows) is not None:
-                    return Change(result=current)
+            if order.idempotency is not None and order.idempotency.answered(rows) is not None:
+                return Change(result=current)
             after = completed(current, order.outcome, by, now_us)
             if after is None:
                 return Change(result=current)

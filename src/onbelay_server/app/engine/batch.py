@@ -8,10 +8,31 @@ from dataclasses import dataclass, field
 from onbelay_server.app.governance.broker import Permit
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.change import EncodedEvent, Entity, NewEvent
-from onbelay_server.domain.event import EventPayload
+from onbelay_server.domain.event import (
+    ArtifactSaved,
+    ChildRunStarted,
+    EventPayload,
+    MessageRead,
+    OperationStarted,
+    StepCancelled,
+    StepFinished,
+    StepStarted,
+    ToolCallFinished,
+)
 from onbelay_server.domain.message import Message
 from onbelay_server.domain.run import Wait
-from onbelay_server.domain.state import ApprovalState
+from onbelay_server.domain.state import ApprovalState, StepKind
+
+_ENDS = (
+    StepFinished,
+    StepCancelled,
+    ToolCallFinished,
+    ArtifactSaved,
+    MessageRead,
+    ChildRunStarted,
+    OperationStarted,
+)
+"""What ends a call in the unit that records it."""
 
 
 @dataclass(slots=True)
@@ -26,10 +47,18 @@ class Batch:
     """Tool calls that may be sent once it is committed, by step."""
     children: int = 0
     """How many child runs it starts."""
+    begun: dict[str, StepKind] = field(default_factory=dict)
+    """Calls it begins."""
+    ended: set[str] = field(default_factory=set)
+    """Calls it ends."""
 
     def add(self, payload: EventPayload, step_id: str) -> None:
         """Append an event of the run."""
         self.events.append(NewEvent(self.run_id, payload, step_id))
+        if isinstance(payload, StepStarted):
+            self.begun[step_id] = payload.kind
+        elif isinstance(payload, _ENDS):
+            self.ended.add(step_id)
 
     def open_waits(self, stored: Sequence[Wait]) -> list[Wait]:
         """What the run waits for, with what this unit adds and ends."""

@@ -248,8 +248,7 @@ class Executor:
             self._case.keep(artifact)
         if appended is not None:
             await self._follower.committed(appended, outcome)
-        for step_id, permit in outcome.permits.items():
-            self._toolbox.send(step_id, permit)
+        self._toolbox.follow(items, outcome.permits)
         self._once |= outcome.once
         self._settle(items, outcome)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from onbelay_agent.protocol import MAX_INLINE_BYTES
-from onbelay_server.app.engine.turn import ToolEnd
+from onbelay_agent.protocol import MAX_INLINE_BYTES, Cancel
+from onbelay_server.app.engine.turn import Item, ToolEnd
 from onbelay_server.app.governance.broker import Broker, Permit
 from onbelay_server.domain.event import StepError, ToolCallFinished
 from onbelay_server.ports.clock import Clock
@@ -45,11 +45,21 @@ class Toolbox:
         """Whether a call is in flight that may not be sent a second time."""
         return any(not permit.may_repeat for permit in self._calls.values())
 
-    def send(self, step_id: str, permit: Permit) -> None:
-        """Start a call whose intent is recorded."""
-        task = asyncio.create_task(self._call(step_id, permit), name=f"tool {step_id}")
-        self._calls[task] = permit
-        task.add_done_callback(lambda done: self._calls.pop(done, None))
+    def follow(self, items: Sequence[Item], permits: Mapping[str, Permit]) -> None:
+        """A turn is recorded: end the calls it cancelled and start those it permitted."""
+        unwanted = {
+            f"tool {step_id}"
+            for one in items
+            if isinstance(one, Cancel)
+            for step_id in one.step_ids
+        }
+        for call in list(self._calls):
+            if call.get_name() in unwanted:
+                call.cancel()
+        for step_id, permit in permits.items():
+            task = asyncio.create_task(self._call(step_id, permit), name=f"tool {step_id}")
+            self._calls[task] = permit
+            task.add_done_callback(lambda done: self._calls.pop(done, None))
 
     async def cancel(self) -> None:
         """Cancel what is in flight; its outcome is then unknown and nothing is said of it."""

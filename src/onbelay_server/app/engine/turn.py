@@ -22,12 +22,24 @@ from onbelay_server.domain.event import StepCancelled, StepFinished, ToolCallFin
 from onbelay_server.domain.lifecycle import fence
 from onbelay_server.domain.pausing import paused
 from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import RunState
+from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.waiting import parked, voided
 from onbelay_server.ports.event_codec import EventCodec
 
 HOLD_US = 1_000_000
 """A copy whose nearest wait ends this soon is kept: running it again would cost more."""
+
+_AWAITED_KINDS = frozenset(
+    {
+        StepKind.APPROVAL,
+        StepKind.QUESTION,
+        StepKind.TIMER,
+        StepKind.CHILD,
+        StepKind.OPERATION,
+        StepKind.MESSAGES,
+    }
+)
+"""Calls that others end: while one is open, the store holds its wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +220,13 @@ class Turn:
         outcome.is_progress |= bool(begin.intents)
         outcome.begun.append((begin.stage, tuple(held)))
 
+    def _is_open(self, batch: Batch, step_id: str) -> bool:
+        """Whether the call is begun and has not ended, by the journal and by this unit so far."""
+        is_begun = step_id in batch.begun or self._journal.is_open(step_id)
+        return is_begun and step_id not in batch.ended
+
     def _finish(self, batch: Batch, end: Finish, now_us: int) -> bool:
-        if not self._journal.is_open(end.step_id):
+        if not self._is_open(batch, end.step_id):
             return False
         finished = StepFinished(stage=end.stage, duration_us=end.duration_us)
         if end.failure is not None:
@@ -223,7 +240,7 @@ class Turn:
         return True
 
     def _tool_end(self, batch: Batch, end: ToolEnd, now_us: int) -> bool:
-        if not self._journal.is_open(end.step_id):
+        if not self._is_open(batch, end.step_id):
             return False
         finished = end.finished
         if end.content_sha256:
@@ -239,7 +256,11 @@ class Turn:
         waits = {wait.step_id: wait for wait in batch.open_waits(rows.waits(self._run.id))}
         pending = {one.step_id: one for one in batch.pending(rows.pending_approvals(self._run.id))}
         for step_id in cancel.step_ids:
-            if wait := waits.get(step_id):
+            wait = waits.get(step_id)
+            is_awaited = self._kind(batch, step_id) in _AWAITED_KINDS
+            if not self._is_open(batch, step_id) or (is_awaited and wait is None):
+                continue  # it ended before the cancellation came
+            if wait is not None:
                 batch.delete.append(wait)
             if approval := pending.get(step_id):
                 approvals, lost = voided(
@@ -248,6 +269,13 @@ class Turn:
                 batch.put += approvals
                 batch.events += lost
             batch.add(StepCancelled(), step_id)
+            batch.permits.pop(step_id, None)
+
+    def _kind(self, batch: Batch, step_id: str) -> StepKind | None:
+        if step_id in batch.begun:
+            return batch.begun[step_id]
+        begun = self._journal.started(step_id)
+        return None if begun is None or begun.kind is None else StepKind(begun.kind)
 
     def _park(self, batch: Batch, park: Parked, run: Run, rows: Rows, now_us: int) -> Run:
         """Give the worker back, unless one of the awaited ends is recorded already or is near."""
