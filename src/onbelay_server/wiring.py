@@ -46,6 +46,7 @@ from onbelay_server.app.watching.watches import Watches
 from onbelay_server.config import Settings, split_address
 from onbelay_server.domain.agent import HarnessKind
 from onbelay_server.domain.event import ApprovalRequested, OperationStarted
+from onbelay_server.ports import failpoints
 from onbelay_server.ports.credentials import Credentials
 from onbelay_server.telemetry import configure_logging
 from onbelay_server.transport.grpc.agent_calls import AgentCalls
@@ -90,6 +91,7 @@ async def serve(settings: Settings, *, ready: Callable[[Serving], None] | None =
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Serving]:
     """A server from its first answer to the end of its drain."""
+    failpoints.arm_from_environment()
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
         house = await _build(settings, stack)

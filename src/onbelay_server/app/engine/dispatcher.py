@@ -16,6 +16,7 @@ from onbelay_server.domain.lifecycle import claimed, ended, fence, worker_lost
 from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.domain.transition import Trigger
+from onbelay_server.ports.failpoints import pass_by
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class Dispatcher:
         parts = self._parts
         executor: Executor | None = None
         try:
+            await pass_by("after_claim_before_launch")
             case = await CaseFile.load(run, parts.store, parts.codec, parts.blobs, parts.tokens)
             executor = Executor(parts, case)
             self._executors[run.id] = executor

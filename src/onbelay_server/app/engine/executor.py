@@ -16,11 +16,12 @@ from onbelay_server.app.engine.journal import can_replay
 from onbelay_server.app.engine.limits import StopClock, Watchdog
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.app.engine.toolbox import Toolbox
-from onbelay_server.app.engine.turn import Item, Outcome, Turn
+from onbelay_server.app.engine.turn import Item, Outcome, Turn, pass_ends
 from onbelay_server.domain.error import Refusal
 from onbelay_server.domain.run import Pause, Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.ports.event_codec import UnencodableEvent
+from onbelay_server.ports.failpoints import reach
 from onbelay_server.ports.harness import Copy, Launch, Lost
 
 log = logging.getLogger(__name__)
@@ -238,6 +239,7 @@ class Executor:
             codec=self._parts.codec,
             code=self._code,
         )
+        await pass_ends(items)
         await self._intents.prepare(turn.begins)
         committed = await self._fate.insist(
             lambda: self._parts.store.write(turn.reads, turn.decide)
@@ -262,6 +264,7 @@ class Executor:
         if outcome.state.is_final or ended_now:
             self._is_over = True
         elif outcome.state.is_waiting or outcome.state is RunState.PAUSED:
+            reach("after_park_before_suspend")
             self._suspend()
 
     def _suspend(self) -> None:

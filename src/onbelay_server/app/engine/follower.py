@@ -12,6 +12,7 @@ from onbelay_server.domain.error import Lost
 from onbelay_server.domain.event import ApprovalDecided, StateChanged
 from onbelay_server.domain.state import RunState
 from onbelay_server.ports.event_codec import EventCodec, RecordedEvent
+from onbelay_server.ports.failpoints import pass_by
 from onbelay_server.ports.store import Appended, Store
 
 _PAGE_EVENTS = 500
@@ -85,6 +86,7 @@ class Follower:
             self._tell(Recorded(record=record))
         match event.payload:
             case StateChanged(to_state=RunState.STOPPING):
+                await pass_by("after_stop_before_told")
                 self._on_stop(event.payload.reason)
             case ApprovalDecided() if self._case.journal.may_retry(event.step_id):
                 self._on_retry()

@@ -14,6 +14,7 @@ from onbelay_server.domain.change import Change, NewEvent, Rows
 from onbelay_server.domain.error import Changed, Refusal, Unavailable
 from onbelay_server.domain.lifecycle import worker_lost
 from onbelay_server.domain.run import Run
+from onbelay_server.ports.failpoints import pass_by
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Rescuer:
         reads = reads_of_end(orphan, has_children=bool(orphan.child_count))
         async with gate:
             await self._parts.clock.sleep(random.uniform(0, _JITTER_SECONDS))
+            await pass_by("after_orphan_found")
             try:
                 await self._parts.store.write(reads, rescue)
             except Refusal:

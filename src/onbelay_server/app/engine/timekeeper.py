@@ -15,6 +15,7 @@ from onbelay_server.domain.run import Run, RunError, Wait
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.domain.transition import Trigger
 from onbelay_server.domain.waiting import due
+from onbelay_server.ports.failpoints import pass_by
 
 _PAGE = 256
 
@@ -76,6 +77,7 @@ class Timekeeper:
             approvals=[wait.approval_id] if wait.approval_id else [],
             operations=[wait.operation_id] if wait.operation_id else [],
         )
+        await pass_by("after_due_before_recorded")
         try:
             await self._parts.store.write(reads, end)
         except Refusal:

@@ -11,6 +11,7 @@ from onbelay_server.app.engine.turn import Item, ToolEnd
 from onbelay_server.app.governance.broker import Broker, Permit
 from onbelay_server.domain.event import StepError, ToolCallFinished
 from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.failpoints import pass_by
 from onbelay_server.ports.tools import ToolError
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ class Toolbox:
         seconds = min(permit.timeout_seconds or self._limit_seconds, self._limit_seconds)
         try:
             async with asyncio.timeout(seconds):
+                await pass_by("after_intent_before_sent")
                 result_json = await self._broker.send(permit)
+                await pass_by("after_tool_sent_before_recorded")
             if len(result_json) > MAX_INLINE_BYTES:
                 content_sha256, result_json = await self._keep(result_json.encode()), None
         except TimeoutError:

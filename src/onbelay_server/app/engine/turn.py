@@ -25,6 +25,7 @@ from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.waiting import parked, voided
 from onbelay_server.ports.event_codec import EventCodec
+from onbelay_server.ports.failpoints import pass_by
 
 HOLD_US = 1_000_000
 """A copy whose nearest wait ends this soon is kept: running it again would cost more."""
@@ -53,6 +54,15 @@ class ToolEnd:
 
 
 Item = ToHost | ToolEnd
+
+
+async def pass_ends(items: Sequence[Item]) -> None:
+    """Pass the failpoints of what has ended and is about to be recorded."""
+    for item in items:
+        if isinstance(item, Finish):
+            await pass_by("after_step_finished_before_recorded")
+        elif isinstance(item, Ended):
+            await pass_by("after_end_before_recorded")
 
 
 @dataclass(slots=True, kw_only=True)
