@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,14 @@ async def serving(
         "synchronous": "NORMAL",
         "drain_seconds": 2.0,
     }
-    async with running(Settings(**(values | settings))) as where:
+    async with AsyncExitStack() as last, AsyncExitStack() as first:
+        # The channel is closed after the server, so that a client sees how it drains.
+        where = await first.enter_async_context(running(Settings(**(values | settings))))
         assert where.token is not None
-        async with grpc.aio.insecure_channel(where.grpc_address) as channel:
-            client = Recorder(channel, where.token, recording or Recording())
-            yield Server(where.grpc_address, where.token, state_dir, client)
+        channel = grpc.aio.insecure_channel(where.grpc_address)
+        last.push_async_callback(channel.close)
+        client = Recorder(channel, where.token, recording or Recording())
+        yield Server(where.grpc_address, where.token, state_dir, client)
 
 
 @asynccontextmanager

@@ -83,7 +83,7 @@ class ProtoEventCodec:
             event = RunEvent(run_id=run_id, step_id=step_id, **{name: to_message(payload)})  # type: ignore[arg-type]
             return event.SerializeToString()
         except ValueError as error:
-            raise UnencodableEvent("the value does not fit an event") from error
+            raise UnencodableEvent(str(error)) from error
 
     def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
         """Raises ValueError for a sequence, time or epoch out of its range."""
