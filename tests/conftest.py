@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-import structlog
 
 from tests.postgres import PostgresCluster, find_postgres, start_postgres
 from tests.requirement import require
-
-
-@pytest.fixture(autouse=True)
-def own_log() -> Iterator[None]:
-    """The log as it was before the test: servers in tests configure it for their process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

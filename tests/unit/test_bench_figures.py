@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from onbelay_server.bench import suite
+from onbelay_server.bench import machine, suite
 from onbelay_server.bench.figure import Figure, Target
 from onbelay_server.bench.processes import BenchFailed
 from onbelay_server.bench.report import draw, table
@@ -104,7 +104,7 @@ def test_rows_measured_together_are_measured_once(monkeypatch: pytest.MonkeyPatc
         measured.append(1)
         return [figure(row="S7"), figure(row="S8")]
 
-    monkeypatch.setattr(suite.machine, "facts", dict)
+    monkeypatch.setattr(machine, "facts", dict)
     monkeypatch.setitem(suite.ROWS, "S7", both)
     monkeypatch.setitem(suite.ROWS, "S8", both)
     session: Any = type("Quick", (), {"is_quick": True, "rounds": 1})()
