@@ -6,9 +6,19 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from tests.postgres import PostgresCluster, find_postgres, start_postgres
 from tests.requirement import require
+
+
+@pytest.fixture
+def plain_log() -> Iterator[None]:
+    """The log as structlog has it by default, on stdout; servers in other tests configure it."""
+    configured = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**configured)
 
 
 @pytest.fixture(scope="session")

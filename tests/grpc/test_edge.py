@@ -103,6 +103,7 @@ async def test_a_stale_owner_is_asked_to_try_again(edge: Edged, problem: DomainE
     ids=lambda problem: type(problem).__name__,
 )
 @pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+@pytest.mark.usefixtures("plain_log")
 async def test_a_bug_tells_its_id_and_nothing_else(
     edge: Edged, problem: Exception, method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,7 +114,7 @@ async def test_a_bug_tells_its_id_and_nothing_else(
         found = await ended(edge.stream(RUN + method, watch("raise")))
     assert (found.code, found.reason) == (Code.INTERNAL, "INTERNAL")
     assert "c4nary" not in repr(found)
-    logged = _logged(capsys)
+    logged = capsys.readouterr().out
     assert found.metadata["error_id"] in logged
     assert "c4nary" in logged
     assert "token" not in logged
@@ -246,11 +247,12 @@ async def test_a_caller_learns_who_it_is(edge: Edged) -> None:
     assert found.limits.max_streams == 4
 
 
+@pytest.mark.usefixtures("plain_log")
 async def test_one_line_is_logged_a_call_without_what_was_in_it(
     edge: Edged, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await edge.call(RUN + "GetRun", get("payload-c4nary"))
-    (line,) = _logged(capsys).strip().splitlines()
+    (line,) = capsys.readouterr().out.strip().splitlines()
     assert "action=call_finished" in line
     assert "GetRun" in line
     assert "c4nary" not in line
@@ -330,9 +332,3 @@ async def test_a_request_that_never_comes_is_not_waited_for(method: str) -> None
         call = edge.channel.stream_stream(RUN + method)(metadata=bearer("ada"), timeout=5)
         found = await ended(call)
         assert (found.code, found.reason) == (Code.DEADLINE_EXCEEDED, "SERVER_DEADLINE")
-
-
-def _logged(capsys: pytest.CaptureFixture[str]) -> str:
-    """The log, wherever the process was told to write it by then."""
-    captured = capsys.readouterr()
-    return captured.out + captured.err
