@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-import grpc
 from onbelay.v1 import agent_pb2, budget_pb2, harness_pb2, tool_pb2
 from onbelay.v1 import agent_service_pb2 as pb
 from tests.grpc.resource_server import Desk, desk
