@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onbelay_server.app.idempotency import Idempotency
 from onbelay_server.app.operation_token import OperationTokens, token_digest
@@ -18,10 +18,11 @@ from onbelay_server.domain.error import (
     PermissionDenied,
 )
 from onbelay_server.domain.event import OperationCompleted
-from onbelay_server.domain.operation import Operation, OperationOutcome, completed
+from onbelay_server.domain.operation import Operation, OperationOutcome, OperationState, completed
 from onbelay_server.domain.principal import Principal, Scope
 from onbelay_server.domain.run import Wait
 from onbelay_server.domain.waiting import resolved
+from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import OperationFilter, Place, Store
 
 
@@ -38,8 +39,9 @@ class Completion:
 class Operations:
     """Completes and shows operations."""
 
-    def __init__(self, store: Store, tokens: OperationTokens) -> None:
+    def __init__(self, store: Store, tokens: OperationTokens, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._tokens = tokens
 
     async def complete(self, caller: Principal, order: Completion) -> Operation:
@@ -125,13 +127,21 @@ class Operations:
             seen(await self._store.run(operation.run_id), caller)
         except NotFound:
             raise _unknown() from None
-        return operation
+        return self._shown(operation)
 
     async def list(
         self, caller: Principal, which: OperationFilter, *, after: Place | None, limit: int
     ) -> Sequence[Operation]:
         """Operations of runs the caller sees, newest first."""
-        return await self._store.list_operations(caller.viewer, which, after=after, limit=limit)
+        found = await self._store.list_operations(caller.viewer, which, after=after, limit=limit)
+        return [self._shown(operation) for operation in found]
+
+    def _shown(self, operation: Operation) -> Operation:
+        """One that nobody awaits expires by the clock alone."""
+        is_late = operation.expire_us is not None and operation.expire_us <= self._clock.now_us()
+        if operation.state is OperationState.OPEN and is_late:
+            return replace(operation, state=OperationState.EXPIRED)
+        return operation
 
 
 def _check_result(operation: Operation, outcome: OperationOutcome) -> None:

@@ -14,7 +14,7 @@ from onbelay_server.domain.event import (
     TimerFired,
 )
 from onbelay_server.domain.lifecycle import moved
-from onbelay_server.domain.operation import OperationState
+from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.run import Run, Wait, waiting_state
 from onbelay_server.domain.state import ApprovalState, RunState, StepKind
 from onbelay_server.domain.transition import Trigger
@@ -58,11 +58,16 @@ def due(
         event = NewEvent(run.id, ApprovalExpired(approval_id=approval.id), wait.step_id)
         return _ended_by(run, event, [expired], now_us, "an approval expired")
     operation = rows.operation(wait.operation_id) if wait.operation_id else None
-    if operation is not None and operation.expire_us is not None:
+    if operation is not None and _has_expired(operation, now_us):
         late = replace(operation, state=OperationState.EXPIRED)
         event = NewEvent(run.id, OperationExpired(operation_id=operation.id), wait.step_id)
         return _ended_by(run, event, [late], now_us, "an operation expired")
     return None
+
+
+def _has_expired(operation: Operation, now_us: int) -> bool:
+    is_late = operation.expire_us is not None and operation.expire_us <= now_us
+    return is_late and operation.state is OperationState.OPEN
 
 
 def _ended_by(

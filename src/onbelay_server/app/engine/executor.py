@@ -167,7 +167,8 @@ class Executor:
                 is_word = any(not isinstance(one, Ready | Pulse) for one in said)
                 self._watchdog.hear(now, is_word=is_word)
             if self._unwind_by is not None:
-                self._is_over = any(isinstance(one, Ended | Lost) for one in said)
+                is_gone = any(isinstance(one, Ended | Lost) for one in said)
+                self._is_over = is_gone or now >= self._unwind_by
                 return
             await self._take(said)
             if not self._is_over:
@@ -189,9 +190,8 @@ class Executor:
                 case _:
                     items.append(one)
         items = self._timely(items)
-        begins = [item for item in items if isinstance(item, Begin)]
-        if items and isinstance(items[-1], Ended) and begins:
-            # What begins and ends at once is recorded as begun first.
+        if len(items) > 1 and isinstance(items[-1], Ended):
+            # An end closes what the store holds: what came before it must stand there.
             await self._commit(items[:-1])
             items = items[-1:]
         if items and not self._is_over:
@@ -278,11 +278,10 @@ class Executor:
     async def _look_after(self) -> None:
         """Drain, pause, stop and limits, once what was said is written."""
         now = self._parts.clock.monotonic()
+        if self._unwind_by is not None:
+            return
         if self._stop is not None:
             await self._keep_stop_deadlines(self._stop, now)
-            return
-        if self._unwind_by is not None:
-            self._is_over = now >= self._unwind_by
             return
         breach = self._watchdog.breach(now) or self._follower.history.breach()
         if breach is not None:
