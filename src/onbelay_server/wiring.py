@@ -33,7 +33,10 @@ from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
 from onbelay_server.app.governance.broker import Broker
+from onbelay_server.app.messages import Messages
 from onbelay_server.app.operation_token import OperationCredentials, OperationTokens
+from onbelay_server.app.operations import Operations
+from onbelay_server.app.pauses import Pauses
 from onbelay_server.app.registration import Registration
 from onbelay_server.app.runs import Runs
 from onbelay_server.app.starts import Starts
@@ -53,10 +56,12 @@ from onbelay_server.transport.grpc.agent_calls import AgentCalls
 from onbelay_server.transport.grpc.approval_calls import ApprovalCalls
 from onbelay_server.transport.grpc.artifact_calls import ArtifactCalls
 from onbelay_server.transport.grpc.edge import EdgeLimits
+from onbelay_server.transport.grpc.operation_calls import OperationCalls
 from onbelay_server.transport.grpc.page_token import PageTokens
 from onbelay_server.transport.grpc.run_calls import MAX_INPUT_BYTES, RunCalls
 from onbelay_server.transport.grpc.server import GrpcServer, Tls
 from onbelay_server.transport.grpc.services import contract_services
+from onbelay_server.transport.grpc.steering_calls import SteeringCalls
 from onbelay_server.transport.grpc.watch_calls import WatchCalls
 from onbelay_server.transport.http.app import http_app
 from onbelay_server.transport.http.server import HttpServer
@@ -220,6 +225,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
             WatchCalls(watches, lists, runs, approvals, clock),
             ApprovalCalls(approvals, tokens),
             ArtifactCalls(artifacts, tokens),
+            SteeringCalls(Pauses(store), Messages(store), runs),
+            OperationCalls(Operations(store, operation_tokens, clock), tokens, clock),
         ],
         agent_calls=[AgentCalls(agents, Blueprints(catalog, agents), catalog, tokens)],
         callers=Callers(
