@@ -19,6 +19,7 @@ from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
 from onbelay_server.app.governance.broker import Broker
+from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.app.stops import Stops
 from onbelay_server.app.watching.announcer import Announcer
 from onbelay_server.app.watching.lists import ListWatches
@@ -85,6 +86,9 @@ class PlayedCopy:
 
     def send(self, frame: FromHost) -> None:
         self.told.append(frame)
+
+    def is_to_blame(self) -> bool:
+        return True
 
     async def kill(self) -> Sequence[str]:
         self.is_killed = True
@@ -167,6 +171,7 @@ class EngineHouse:
             wakeup=self.wakeup,
             blobs=self.blobs,
             broker=Broker(self.tools),
+            tokens=OperationTokens(bytes(32)),
             harnesses={HarnessKind.PYTHON: self.harness},
             pace=self.pace,
         )
@@ -194,7 +199,7 @@ class EngineHouse:
             "blueprint": "played",
             "allowed_tools": ("look", "write", "upsert"),
             "highest_risk": Risk.WRITE,
-            "limits": Limits(grace_seconds=10, kill_seconds=5),
+            "limits": Limits(grace_seconds=10, kill_seconds=5, idle_seconds=3600),
         }
         revision = AgentRevision(**(values | fields))
         await self.store.write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import json
 import time
@@ -11,17 +12,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import grpc.aio
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-import grpc
 from onbelay.v1 import agent_service_pb2_grpc, approval_pb2, run_pb2, run_service_pb2_grpc
 from onbelay.v1 import approval_request_pb2 as approvals_pb
 from onbelay.v1 import run_request_pb2 as runs_pb
 from onbelay.v1 import watch_request_pb2 as watch_pb
 
 _CALL_SECONDS = 20.0
+_HEARTBEAT = Duration(seconds=2)
+_AWAY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+)
 _numbers = itertools.count(1)
 
 
@@ -104,6 +113,14 @@ class Recorder:
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
         self.recording = recording
+        self.patience_seconds = 0.0
+        """How long a call that must succeed is repeated while there is no server."""
+
+    def with_recording(self, recording: Recording) -> Recorder:
+        """The same caller on the same channel, remembered elsewhere."""
+        other = copy.copy(self)
+        other.recording = recording
+        return other
 
     async def exchange(self, method: str, request: Message) -> Exchange:
         """A unary call, refused or not."""
@@ -120,8 +137,29 @@ class Recorder:
         return exchange
 
     async def call(self, method: str, request: Message) -> Any:
-        """The reply of a unary call that must succeed."""
-        return (await self.exchange(method, request)).reply
+        """The reply of a unary call that must succeed, asked again while patience lasts."""
+        give_up = time.monotonic() + self.patience_seconds
+        while True:
+            exchange = await self.exchange(method, request)
+            if exchange.code not in _AWAY or time.monotonic() >= give_up:
+                return exchange.reply
+            await asyncio.sleep(0.05)
+
+    async def follow(self, run_id: str, watcher: str) -> None:
+        """Watch a run to its end, over as many streams as it takes."""
+        position = 0
+        while True:
+            request = watch_pb.WatchRunRequest(
+                run_id=run_id, after_sequence=position, heartbeat_interval=_HEARTBEAT
+            )
+            async with self.stream("WatchRun", request, watcher) as stream:
+                while (reply := await stream.next()) is not None:
+                    position = max(position, reply.complete_through)
+                    if reply.end.reason == watch_pb.STREAM_END_REASON_FINISHED:
+                        return
+            if stream.exchange.code not in (*_AWAY, grpc.StatusCode.OK):
+                raise AssertionError(f"WatchRun: {stream.exchange.code} {stream.exchange.reason}")
+            await asyncio.sleep(0.05)
 
     @asynccontextmanager
     async def stream(
@@ -211,9 +249,9 @@ class Recorder:
 
 def _copied(request: Message) -> Message:
     """As it was sent, whatever the caller does with it afterwards."""
-    copy = type(request)()
-    copy.CopyFrom(request)
-    return copy
+    sent = type(request)()
+    sent.CopyFrom(request)
+    return sent
 
 
 def _refused(exchange: Exchange, problem: grpc.aio.AioRpcError) -> None:

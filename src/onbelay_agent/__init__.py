@@ -12,14 +12,17 @@ from __future__ import annotations
 from onbelay_agent.artifacts import Artifact, Artifacts
 from onbelay_agent.context import Approved, Context, RunInfo
 from onbelay_agent.definition import AgentDefinition, Limits, agent
+from onbelay_agent.elsewhere import ChildRun, Message, Operation
 from onbelay_agent.errors import (
     AgentCallError,
     AgentNotLoaded,
     ArtifactFailed,
+    ChildRunFailed,
     Expired,
     InvalidAnswer,
     InvalidDefinition,
     InvalidInput,
+    OperationFailed,
     RefusedCall,
     Rejected,
     RunStopped,
@@ -40,12 +43,17 @@ __all__ = [
     "Artifact",
     "ArtifactFailed",
     "Artifacts",
+    "ChildRun",
+    "ChildRunFailed",
     "Context",
     "Expired",
     "InvalidAnswer",
     "InvalidDefinition",
     "InvalidInput",
     "Limits",
+    "Message",
+    "Operation",
+    "OperationFailed",
     "RefusedCall",
     "Rejected",
     "Retries",

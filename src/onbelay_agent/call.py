@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from onbelay_agent.branch import Branch
+from onbelay_agent.journal import Asked
 from onbelay_agent.protocol import CallKind, Intent, Record, Reopened
 from onbelay_agent.task import RunFuture, RunTimer
 from onbelay_agent.work import StepPlan
@@ -37,10 +40,21 @@ class Call:
     state: Literal["new", "asked", "begun", "over", "cancelled"] = "new"
     stage: int = 0
     attempt: int = 1
+    at_once: bool = False
+    """The host answers it as it records it: nobody else is waited for."""
     recorded: bool = False
     """Its start stood in the log when this copy began."""
+    committed: bool = False
+    """Its batch is recorded."""
     held: bool = False
     """A person decides what became of it."""
+
+    @classmethod
+    def of_timer(cls, timer: RunTimer, branch: Branch) -> Call:
+        """The durable wait of a timer that was set in this branch."""
+        request = f'{{"due_us":{round(timer.when() * 1e6)}}}'
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        return cls(branch.next_id("timer", "wait"), "TIMER", "wait", digest, request, timer=timer)
 
     @property
     def once(self) -> bool:
@@ -50,7 +64,11 @@ class Call:
     @property
     def waits_on_others(self) -> bool:
         """Whether nothing of it is in flight in this copy or its host."""
-        return self.held or self.kind in WAITS_ON_OTHERS
+        return self.held or (self.kind in WAITS_ON_OTHERS and not self.at_once)
+
+    def asked(self) -> Asked:
+        """What a journal is compared with."""
+        return Asked(self.id, self.kind, self.digest, self.stage)
 
     def intent(self) -> Intent:
         """What is recorded of it before it happens."""

@@ -33,7 +33,7 @@ class Calls:
         self._asked: list[Call] = []
         self._reopenable: list[Call] = []
         self._cancelled: list[str] = []
-        self._begins: deque[tuple[Call, ...]] = deque()
+        self._begins: deque[tuple[int, tuple[Call, ...]]] = deque()
 
     # ---- from the agent --------------------------------------------------------------------------
 
@@ -43,7 +43,7 @@ class Calls:
         call.state = "asked"
         self.by_id[call.id] = call
         try:
-            started = self.journal.ask(call.id, call.kind, call.digest)
+            started = self.journal.ask(call.id, call.kind, call.digest, call.stage)
         except Diverged as problem:
             self.problem = self.problem or problem
             return
@@ -60,7 +60,9 @@ class Calls:
         if call.state == "begun":
             call.state = "cancelled"
             self._cancel_work(call.id)
-            self._cancelled.append(call.id)
+            # A host may hold a batch back: what it has not recorded it cannot cancel either.
+            if call.committed:
+                self._cancelled.append(call.id)
         elif call.state == "asked" and (call.recorded or call.stage < self.stage):
             # Asked before an idle of the replay: a later copy will find it asked there too.
             call.state = "cancelled"
@@ -83,7 +85,7 @@ class Calls:
         """At an idle of a replay. Raises Diverged."""
         stage = self.stage
         self.journal.check_idle(
-            stage, ((call.id, call.stage) for call in self._asked if call.stage == stage)
+            stage, [call.asked() for call in self._asked if call.stage == stage]
         )
 
     def check_replayed(self) -> None:
@@ -91,13 +93,16 @@ class Calls:
         self.journal.check_replayed()
         for call in self._reopenable:
             if call.state != "cancelled" and call.id in self.journal.cancelled:
-                raise Diverged(f"{call.id}: recorded as cancelled, found: the agent waits for it")
+                raise Diverged(call.id, "as cancelled", "that the agent waits for it")
 
     def submit(self) -> None:
         """Record all that was asked in this stage and is still wanted, as one batch."""
         self.submitted_stage = self.stage
         if self._asked or self._reopenable:
             asked, self._asked = self._asked, []
+            # First, so that a batch recorded in part shows whether the code knew of versions.
+            if len(asked) > 1:
+                asked.sort(key=_is_no_version)
             reopened = [call for call in self._reopenable if call.state == "asked"]
             self._reopenable = []
             self._submit_batch(asked, reopened)
@@ -107,12 +112,27 @@ class Calls:
 
     def begun(self) -> tuple[Call, ...]:
         """The calls of the oldest batch, which the host has now recorded."""
-        return self._begins.popleft()
+        _, batch = self._begins.popleft()
+        for call in batch:
+            call.committed = True
+            if call.state == "cancelled":
+                self._cancelled.append(call.id)
+        return batch
 
     @property
     def submitting(self) -> bool:
         """A batch is submitted and not recorded yet."""
         return bool(self._begins)
+
+    @property
+    def cancelling(self) -> bool:
+        """Calls are cancelled and the host does not know it yet."""
+        return bool(self._cancelled)
+
+    @property
+    def confirmed_stage(self) -> int:
+        """The last stage all of whose calls are known to be recorded."""
+        return self._begins[0][0] - 1 if self._begins else self.submitted_stage
 
     @property
     def working(self) -> bool:
@@ -133,7 +153,9 @@ class Calls:
             if call.state == "begun"
             or (call.state == "asked" and call.recorded and not self.journal.settled(call.id))
         ]
-        return (*self._cancelled, *left)
+        begins = (call for _, batch in self._begins for call in batch)
+        unsaid = (call.id for call in begins if call.state == "cancelled")
+        return (*self._cancelled, *unsaid, *left)
 
     def _submit_batch(self, asked: Sequence[Call], reopened: Sequence[Call]) -> None:
         intents: list[Intent] = []
@@ -145,7 +167,8 @@ class Calls:
             if size_bytes > MAX_BATCH_BYTES:
                 self._send_batch(batch, intents, again, uploads)
                 intents, again, batch, uploads, size_bytes = [], [], [], [], 0
-            batch.append(call)
+            if call.state != "cancelled":
+                batch.append(call)
             if call.recorded:
                 again.append(call.reopened())
             else:
@@ -156,7 +179,7 @@ class Calls:
             if call.state == "asked":
                 call.state = "begun"
             call.upload = None
-        if batch:
+        if intents or again:
             self._send_batch(batch, intents, again, uploads)
 
     def _send_batch(
@@ -166,7 +189,7 @@ class Calls:
         again: Sequence[Reopened],
         uploads: Sequence[bytes],
     ) -> None:
-        self._begins.append(tuple(batch))
+        self._begins.append((self.stage, tuple(batch)))
         frame = Begin(
             stage=self.stage,
             emits=self._emits.take(),
@@ -174,3 +197,7 @@ class Calls:
             reopened=tuple(again),
         )
         self._outbox.send(frame, uploads)
+
+
+def _is_no_version(call: Call) -> bool:
+    return call.kind != "VERSION"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import hashlib
 import random as chance
 import uuid as uuids
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from onbelay_agent import values
 from onbelay_agent.artifacts import Artifacts
-from onbelay_agent.branch import Branch
+from onbelay_agent.asking import decoded, named, plain, text_of
 from onbelay_agent.call import Call
+from onbelay_agent.elsewhere import Elsewhere
 from onbelay_agent.emits import Level
-from onbelay_agent.errors import InvalidAnswer, RefusedCall, ValueNotStorable
-from onbelay_agent.protocol import MAX_INLINE_BYTES, CallKind, Record
+from onbelay_agent.errors import InvalidAnswer, ValueNotStorable
+from onbelay_agent.protocol import Record
 from onbelay_agent.tool import ToolDefinition
 from onbelay_agent.work import INSIDE, Retries, StepPlan
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from onbelay_agent.copy import Copy
 
 T = TypeVar("T")
-_LONGEST_NAME = 200
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -48,14 +47,14 @@ class RunInfo:
     labels: Mapping[str, str]
 
 
-class Context:
+class Context(Elsewhere):
     """One copy's context. Calls take their place when they are made and are recorded when awaited.
 
     A call in which this copy is ending raises RunStopped or RunSuspended. Inside a step's function
     only `emit`, `progress`, `report`, `log`, `stopping`, `env`, `session` and `run` may be used."""
 
     def __init__(self, copy: Copy) -> None:
-        self._copy = copy
+        super().__init__(copy)
         start = copy.start
         self.env: Mapping[str, str] = MappingProxyType(dict(start.env))
         """Settings of the agent, fixed when the run started. Not the process's environment."""
@@ -180,12 +179,12 @@ class Context:
         wanted = Retries(retries) if isinstance(retries, int) else retries
         plan = StepPlan(fn, args, adapter, once, wanted, timeout)
         call = Call(
-            branch.next_id("step", _named(name)),
+            branch.next_id("step", named(name)),
             "STEP",
             name,
             values.digest(f"{name}\n{once}\n{values.fingerprint_of(args)}"),
             '{"once":true}' if once else '{"once":false}',
-            decode=lambda record, blob: values.decode(_text(record, blob), adapter),
+            decode=lambda record, blob: values.decode(text_of(record, blob), adapter),
             plan=plan,
         )
         return self._copy.wait(call)
@@ -204,7 +203,7 @@ class Context:
             "arguments": dict(arguments or {}),
             "timeout_seconds": timeout,
         }
-        return self._copy.wait(self.call("TOOL", "tool", chosen, request, _decoded))
+        return self._copy.wait(self.call("TOOL", "tool", chosen, request, decoded))
 
     def tools(
         self, calls: Sequence[tuple[str | ToolDefinition, Mapping[str, Any]]]
@@ -218,7 +217,7 @@ class Context:
         self, title: str, body: str = "", evidence: Any = None
     ) -> Coroutine[Any, Any, Approved]:
         """Wait for a person's yes; it never returns a no. Raises Rejected or Expired."""
-        request = {"title": title, "body": body, "evidence": _plain(evidence)}
+        request = {"title": title, "body": body, "evidence": plain(evidence)}
         return self._copy.wait(self.call("APPROVAL", "approval", "approve", request, _approved))
 
     @overload
@@ -237,7 +236,7 @@ class Context:
 
         def decode(record: Record, blob: bytes | None) -> Any:
             try:
-                return values.decode(_text(record, blob), adapter)
+                return values.decode(text_of(record, blob), adapter)
             except ValueNotStorable as error:
                 raise InvalidAnswer(f"the answer does not fit: {error}") from None
 
@@ -250,46 +249,6 @@ class Context:
         self._place("sleep")
         await asyncio.sleep(seconds)
 
-    def call(
-        self,
-        kind: CallKind,
-        slug: str,
-        name: str,
-        request: Mapping[str, Any],
-        decode: Callable[[Record, bytes | None], Any] | None,
-        upload: bytes | None = None,
-    ) -> Call:
-        """A call whose request the host acts on; it has its place from here on.
-
-        Raises ValueNotStorable when the request is no JSON or larger than 256 KB."""
-        branch = self._place(slug)
-        try:
-            request_json = values.canonical(request)
-        except ValueNotStorable as error:
-            raise ValueNotStorable(f"{slug} {name!r}: {error}") from None
-        content = request_json.encode()
-        if len(content) > MAX_INLINE_BYTES:
-            raise ValueNotStorable(f"{slug} {name!r}: more than 256 KB asked: save an artifact")
-        return Call(
-            branch.next_id(slug, _named(name)),
-            kind,
-            name,
-            hashlib.sha256(content).hexdigest(),
-            request_json,
-            decode=decode,
-            upload=upload,
-        )
-
-    def wait(self, call: Call) -> Coroutine[Any, Any, Any]:
-        """Ask for a call made by `call` and wait for its result."""
-        return self._copy.wait(call)
-
-    def _place(self, what: str) -> Branch:
-        inside = INSIDE.get()
-        if inside is not None:
-            raise RefusedCall(f"ctx.{what} cannot be used inside a step's function")
-        return self._copy.branch()
-
     async def _all(self, waits: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
         results = await asyncio.gather(*waits, return_exceptions=True)
         for result in results:
@@ -298,29 +257,11 @@ class Context:
         return list(results)
 
 
-def _text(record: Record, blob: bytes | None) -> str:
-    return blob.decode() if blob is not None else (record.ok_json or "null")
-
-
-def _decoded(record: Record, blob: bytes | None) -> Any:
-    return values.decode(_text(record, blob))
-
-
 def _approved(record: Record, blob: bytes | None) -> Approved:
-    data = _decoded(record, blob)
+    data = decoded(record, blob)
     if not isinstance(data, dict):
         data = {}
     return Approved(by=str(data.get("by", "")), comment=str(data.get("comment", "")))
-
-
-def _plain(value: Any) -> Any:
-    return values.decode(values.canonical(value))
-
-
-def _named(name: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
-        raise ValueError(f"a name has 1 to {_LONGEST_NAME} characters")
-    return name
 
 
 def _finite(number: float) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import hashlib
+import dataclasses
 import logging
 import platform
 import threading
+from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from onbelay_agent.emits import Emits
 from onbelay_agent.ending import Ending
 from onbelay_agent.errors import (
     InvalidInput,
+    RefusedCall,
     RunEnding,
     RunStopped,
     RunSuspended,
@@ -51,6 +53,8 @@ from onbelay_agent.protocol import (
 )
 from onbelay_agent.releases import Releases
 from onbelay_agent.task import RunTask, RunTimer
+from onbelay_agent.threads import refuse_threads
+from onbelay_agent.version import Versions
 from onbelay_agent.works import Works
 
 logger = logging.getLogger("onbelay_agent")
@@ -77,6 +81,8 @@ class Copy:
         self.host_loop = loop
         self.thread_id = threading.get_ident()
         self.start: Start
+        self.versions: Versions
+        refuse_threads()
         self.run_loop = RunLoop(self)  # type: ignore[abstract]
         self.finishers: list[Callable[[], Any]] = []
         self.backoff = 1.0
@@ -161,7 +167,7 @@ class Copy:
             elif call.plan is not None:
                 self.works.start(call, call.plan)
                 started = True
-        if not started:
+        if not started or self.calls.cancelling:
             self._wake()
 
     def _go(self) -> None:
@@ -171,6 +177,7 @@ class Copy:
         self.emits.written = start.emitted
         self.run_loop.now_us = start.start_us
         root = self.run_loop.plant(start.seed)
+        self.versions = Versions(self.calls)
         try:
             arguments = self.definition.bind(start.input_json)
         except InvalidInput as error:
@@ -178,7 +185,9 @@ class Copy:
             self._end(RunStopped, ended, 0.0)
             return
         coro = self.definition.invoke(Context(self), arguments)
+        self.run_loop.driver = self.thread_id
         self._root = self.run_loop.start(coro, root, contextvars.Context())
+        self.run_loop.driver = None
         self._pulse = self.host_loop.call_later(PULSE_SECONDS, self._beat)
         self._wake()
 
@@ -196,7 +205,9 @@ class Copy:
         if self._ender is not None:
             self._ender.refuse()
             await self.run_loop.create_future()
-        call.future = self.run_loop.create_future()
+        if events._get_running_loop() is not self.run_loop:
+            raise RefusedCall(f"{call.id} was awaited outside of its run's own code")
+        call.future = self.run_loop.call_future()
         self.calls.ask(call)
         try:
             return await call.future
@@ -209,15 +220,7 @@ class Copy:
         """A timer of the run's loop: a durable wait like any other call."""
         if self.ending is not None:
             return
-        request = f'{{"due_us":{round(timer.when() * 1e6)}}}'
-        timer.wait = call = Call(
-            self.run_loop.current_branch().next_id("timer", "wait"),
-            "TIMER",
-            "wait",
-            hashlib.sha256(request.encode()).hexdigest(),
-            request,
-            timer=timer,
-        )
+        timer.wait = call = Call.of_timer(timer, self.run_loop.current_branch())
         self.calls.ask(call)
 
     def timer_cancelled(self, timer: RunTimer) -> None:
@@ -237,16 +240,19 @@ class Copy:
         if self.ending is not None or self._root is None:
             return
         until = self.host_loop.time() + SLICE_SECONDS
+        self.run_loop.driver = self.thread_id
         try:
             while self._step(self._root):
                 if self.host_loop.time() > until:
                     self._wake()
                     return
         except Diverged as problem:
-            self._lost(str(problem))
+            self._lost(problem)
         except Exception as error:
             logger.exception("The copy of a run failed")
             self._lost(f"the copy itself failed: {type(error).__name__}: {error}")
+        finally:
+            self.run_loop.driver = None
 
     def _step(self, root: RunTask) -> bool:
         """Run the agent to idle and do what is next; False when there is nothing to do now."""
@@ -320,11 +326,18 @@ class Copy:
         self._end(RunStopped, ended, 0.0)
 
     def _stuck(self, message: str) -> None:
+        if self.run_loop.intruder:
+            message = f"{message}; earlier refused: {self.run_loop.intruder}"
         self._end(RunStopped, Ended(outcome="stuck", message=message), 0.0)
 
-    def _lost(self, message: str) -> None:
+    def _lost(self, problem: Diverged | str) -> None:
         """The agent's code and its log do not fit, or the log cannot be read: hold the run."""
-        self._end(RunStopped, Ended(outcome="diverged", message=message), 0.0)
+        ended = Ended(outcome="diverged", message=str(problem))
+        if isinstance(problem, Diverged):
+            ended = dataclasses.replace(
+                ended, step_id=problem.step_id, recorded=problem.recorded, found=problem.found
+            )
+        self._end(RunStopped, ended, 0.0)
 
     def _end(self, ending: type[RunEnding], ended: Ended, grace_seconds: float) -> None:
         if self._ender is not None:

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from onbelay_agent.loop import RunLoop
 from onbelay_agent.protocol import MAX_INLINE_BYTES, Cancel, Ended
 from onbelay_agent.work import Outcome, StepPlan, StepWork
 
@@ -103,8 +104,16 @@ class Ending:
     def _unwind(self) -> None:
         copy = self._copy
         loop = copy.run_loop
-        assert copy.ending is not None
         loop.quiet = True
+        loop.driver = copy.thread_id
+        try:
+            self._run_to_its_end(loop)
+        finally:
+            loop.driver = None
+
+    def _run_to_its_end(self, loop: RunLoop) -> None:
+        copy = self._copy
+        assert copy.ending is not None
         for call in list(copy.calls.by_id.values()):
             if call.future is not None and not call.future.done():
                 call.future.set_exception(copy.ending())

@@ -11,8 +11,8 @@ Exception
 │   ├── ArtifactFailed        a file is not there or could not be kept
 │   ├── ModelFailed           a model turn failed
 │   ├── BudgetExceeded        the run's budget does not allow the call
-│   ├── ChildRunFailed        a child run ended without a result
-│   └── OperationFailed       what finishes outside reported an error
+│   ├── ChildRunFailed        a child run ended without a result (`run_id`, `state`, `reason`)
+│   └── OperationFailed       what finishes outside failed, or did not in time (`expired`)
 ├── RefusedCall               agent code did what belongs in a step, or used the API wrongly
 ├── ValueNotStorable          a value cannot be encoded, or does not fit its type
 ├── InvalidInput              the run's input does not fit the agent's signature
@@ -102,11 +102,41 @@ class BudgetExceeded(AgentCallError):
 
 
 class ChildRunFailed(AgentCallError):
-    """A child run ended without a result."""
+    """A child run ended without a result, or could not be started."""
+
+    @property
+    def run_id(self) -> str:
+        """The child run; empty when none was started."""
+        return self._detail("child_run_id")
+
+    @property
+    def state(self) -> str:
+        """The state it ended in: FAILED, STOPPED …; empty when none was started."""
+        return self._detail("state")
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, as its own error names it; possibly empty."""
+        return self._detail("reason")
 
 
 class OperationFailed(AgentCallError):
-    """What finishes outside the run reported an error."""
+    """What finishes outside the run reported an error, or nothing in time."""
+
+    @property
+    def operation_id(self) -> str:
+        """The operation."""
+        return self._detail("operation_id")
+
+    @property
+    def reason(self) -> str:
+        """What whoever completed it gave as the reason; `EXPIRED` when nobody did in time."""
+        return self._detail("reason")
+
+    @property
+    def expired(self) -> bool:
+        """Whether nobody completed it in time."""
+        return self.reason == "EXPIRED"
 
 
 class RefusedCall(RuntimeError):

@@ -9,15 +9,38 @@ that had not been recorded yet.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from onbelay_agent.errors import RunEnding
 from onbelay_agent.protocol import CallKind, Record
 
 
 class Diverged(RunEnding):
-    """The agent's code does not fit its log. Raised to the driver only, never to the agent."""
+    """The agent's code does not fit its log. Raised to the driver only, never to the agent.
+
+    `step_id` is the call that does not fit, `recorded` what the journal has there and `found` what
+    the code asked for instead; both are for people to read."""
+
+    def __init__(self, step_id: str, recorded: str, found: str) -> None:
+        super().__init__(f"{step_id}: recorded {recorded}; found {found}")
+        self.step_id = step_id
+        self.recorded = recorded
+        self.found = found
+
+
+class Asked(NamedTuple):
+    """A call the code asks for, or did when it was recorded."""
+
+    step_id: str
+    kind: CallKind
+    digest: str
+    stage: int
+
+    def __str__(self) -> str:
+        call = self.step_id.partition(":")[2]
+        return f"{call} ({self.kind}) digest {self.digest[:8]}… asked at stage {self.stage}"
 
 
 @dataclass(slots=True)
@@ -28,6 +51,10 @@ class Started:
     digest: str
     stage: int
     attempt: int
+
+    def asked(self, step_id: str) -> Asked:
+        """The call it is the start of."""
+        return Asked(step_id, self.kind, self.digest, self.stage)
 
 
 class Journal:
@@ -72,46 +99,50 @@ class Journal:
         self.unasked[record.step_id] = Started(record.kind, record.digest, stage, record.attempt)
         self._ids_by_stage.setdefault(stage, []).append(record.step_id)
 
-    def ask(self, step_id: str, kind: CallKind, digest: str) -> Started | None:
+    def ask(self, step_id: str, kind: CallKind, digest: str, stage: int) -> Started | None:
         """The recorded start of a call now asked, or None. Raises Diverged when it differs."""
         started = self.unasked.pop(step_id, None) if self.unasked else None
         if started is None:
             return None
-        if started.kind != kind:
-            raise Diverged(f"{step_id}: recorded as {started.kind}, found as {kind}")
-        if started.digest != digest:
-            raise Diverged(
-                f"{step_id}: recorded with digest {started.digest}, found with {digest}: "
-                "it is asked with other arguments"
-            )
+        if started.kind != kind or started.digest != digest:
+            found = Asked(step_id, kind, digest, stage)
+            raise Diverged(step_id, str(started.asked(step_id)), str(found))
         return started
 
     def settled(self, step_id: str) -> bool:
         """Whether its end stood in the log when this copy began."""
         return step_id in self.finished or step_id in self.cancelled
 
-    def check_idle(self, stage: int, unrecorded: Iterable[tuple[str, int]]) -> None:
-        """At an idle of a replay. `unrecorded`: ids asked and not recorded, with their stages.
+    def passed(self, stage: int) -> bool:
+        """Whether an earlier copy recorded what it asked at this stage, at least in part."""
+        return stage <= self.complete_through or stage in self._ids_by_stage
+
+    def result_of(self, step_id: str) -> Record | None:
+        """A recorded result that is not released yet."""
+        return next((one for one in self.results if one.step_id == step_id), None)
+
+    def check_idle(self, stage: int, unrecorded: Sequence[Asked]) -> None:
+        """At an idle of a replay. `unrecorded`: what was asked at this stage and is not recorded.
 
         Raises Diverged when a start of this stage was not asked, or a call was asked at a stage
         that is known to be complete."""
         for step_id in self._ids_by_stage.get(stage, ()):
-            if step_id in self.unasked:
-                raise Diverged(
-                    f"{step_id}: recorded as started, found: the agent no longer asks for it"
-                )
-        for step_id, asked_stage in unrecorded:
-            if asked_stage <= self.complete_through:
-                raise Diverged(f"{step_id}: not recorded, found: the agent now asks for it here")
+            started = self.unasked.get(step_id)
+            if started is not None:
+                found = str(unrecorded[0]) if unrecorded else "that the agent does not ask for it"
+                raise Diverged(step_id, str(started.asked(step_id)), found)
+        if unrecorded and stage <= self.complete_through:
+            raise Diverged(unrecorded[0].step_id, "nothing there", str(unrecorded[0]))
 
-    def check_replayed(self) -> None:
+    def check_replayed(self, found: str = "that the agent never asks for it") -> None:
         """Once every recorded result is released: every recorded start must have been asked."""
-        for step_id in self.unasked:
-            raise Diverged(f"{step_id}: recorded as started, found: the agent never asked for it")
+        for step_id, started in self.unasked.items():
+            raise Diverged(step_id, str(started.asked(step_id)), found)
 
     def check_returned(self, stage: int) -> None:
         """The agent's code ended at `stage` in the replay. Raises Diverged if it had not."""
-        self.check_replayed()
+        ends_here = f"that the agent ends at stage {stage}"
+        self.check_replayed(ends_here)
         if self.complete_through >= stage:
-            record = self.results[0].step_id if self.results else "a later call"
-            raise Diverged(f"{record}: recorded after the point at which the agent now ends")
+            step_id = self.results[0].step_id if self.results else "a later call"
+            raise Diverged(step_id, "after that", ends_here)

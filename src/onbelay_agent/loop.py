@@ -18,11 +18,13 @@ import weakref
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from threading import current_thread, get_ident
 from types import CodeType
 from typing import Any, NoReturn, Protocol
 
 from onbelay_agent.branch import ROOT, Branch, FinalizerBranch
 from onbelay_agent.errors import RefusedCall
+from onbelay_agent.refusals import refuse_in
 from onbelay_agent.task import RunFuture, RunTask, RunTimer
 
 logger = logging.getLogger("onbelay_agent")
@@ -32,6 +34,7 @@ _ENSURE_FUTURE: frozenset[CodeType] = frozenset(
     for fn in (asyncio.ensure_future, getattr(asyncio.tasks, "_ensure_future", None))
     if fn is not None
 )
+_WRAP_FUTURE = asyncio.wrap_future.__code__
 _TASKS_FILE = asyncio.tasks.__file__
 
 
@@ -52,6 +55,10 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.now_us = 0
         self.quiet = True
         """While the run is replayed and while it ends, errors nobody waited for are not told."""
+        self.driver: int | None = None
+        """The thread that drives the run, while it does: nobody else may make its code go on."""
+        self.intruder = ""
+        """Who tried to, first."""
         self._ready: deque[asyncio.Handle] = deque()
         self._numbers = itertools.count(1)
         self.dead_branch = Branch(f"{ROOT}/ended", "")
@@ -158,9 +165,28 @@ class RunLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
+        if self.driver != get_ident():
+            self._refuse_intruder("something the agent waits for was set")
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> NoReturn:
+        self._refuse_intruder("loop.call_soon_threadsafe was called")
+
+    def _refuse_intruder(self, what: str) -> NoReturn:
+        """No replay would repeat it. Told again by name if the agent waits for it in vain."""
+        where = f"in thread {current_thread().name!r} or in a step's function"
+        if self.driver is None or self.driver == get_ident():
+            where = "outside of the run's own code: in a step's function, or by a library"
+        refused = f"{what} {where}; return it from a step instead"
+        self.intruder = self.intruder or refused
+        raise RefusedCall(refused)
 
     def call_later(  # type: ignore[override]
         self,
@@ -195,6 +221,12 @@ class RunLoop(asyncio.AbstractEventLoop):
         return self.now_us / 1e6
 
     def create_future(self) -> RunFuture:
+        if sys._getframe(1).f_code is _WRAP_FUTURE:
+            raise RefusedCall("the result of a thread or executor is refused: put it in a step")
+        return RunFuture(next(self._numbers), self)
+
+    def call_future(self) -> RunFuture:
+        """The future of a context call."""
         return RunFuture(next(self._numbers), self)
 
     def create_task(
@@ -289,31 +321,12 @@ class RunLoop(asyncio.AbstractEventLoop):
             self._close_later(generator)
 
     def _close_later(self, generator: AsyncGenerator[Any, Any]) -> None:
-        self.call_soon(self._close_generator, generator)
+        # Not call_soon: a garbage collection may come at any moment.
+        self._ready.append(asyncio.Handle(self._close_generator, (generator,), self))
 
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         task = self._task(generator.aclose(), self._finalizer, None, None)
         task._branch = self._finalizer
 
 
-def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: RunLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        raise RefusedCall(f"loop.{name} is refused in agent code: put it in a step")
-
-    refuse.__name__ = name
-    refuse.__doc__ = "Refused in agent code."
-    return refuse
-
-
-_REFUSED = """
-run_in_executor set_default_executor shutdown_default_executor call_soon_threadsafe
-set_task_factory run_forever run_until_complete stop close shutdown_asyncgens
-getaddrinfo getnameinfo create_connection create_server create_unix_connection create_unix_server
-create_datagram_endpoint connect_accepted_socket start_tls sendfile subprocess_shell
-subprocess_exec connect_read_pipe connect_write_pipe add_reader remove_reader add_writer
-remove_writer sock_recv sock_recv_into sock_recvfrom sock_recvfrom_into sock_sendall sock_sendto
-sock_connect sock_accept sock_sendfile add_signal_handler remove_signal_handler
-"""
-
-for _name in _REFUSED.split():
-    setattr(RunLoop, _name, _refusal(_name))
+refuse_in(RunLoop)

@@ -80,7 +80,11 @@ class Intent:
     STEP {"once": bool}; TOOL {"tool", "arguments", "timeout_seconds"|null};
     APPROVAL {"title", "body", "evidence"}; QUESTION {"question", "schema"}; TIMER {"due_us"};
     ARTIFACT_READ {"name"}; ARTIFACT_SAVE {"name", "media_type", "sha256", "size_bytes"};
-    MODEL, CHILD, OPERATION, MESSAGES, VERSION: with the issues that bring them."""
+    CHILD {"agent", "input_json"} to start one, answered {"child_run_id"}, and {"child_run_id"} to
+    await its end; OPERATION {"name", "schema"|null, "expires_seconds"|null} to open one, answered
+    {"operation_id", "token"}, and {"operation_id"} to await its outcome; MESSAGES {"wait": bool},
+    answered with a list of {"message_id", "sent_by", "text", "data"}; VERSION {"version": int},
+    answered with that number; MODEL: not yet."""
     cancelled: bool = False
     """Asked and cancelled again while the journal was replayed: recorded as both, never run."""
 
@@ -214,6 +218,12 @@ class Ended:
     """The blob that holds the output's JSON when it is too large to travel inline."""
     error_type: str = ""
     message: str = ""
+    step_id: str = ""
+    """diverged: the call that does not fit."""
+    recorded: str = ""
+    """diverged: what the journal has there."""
+    found: str = ""
+    """diverged: what the code asked for instead."""
     abandoned: tuple[str, ...] = ()
     """Threads that could not be stopped, by the step they were started for."""
 

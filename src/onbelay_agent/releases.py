@@ -26,7 +26,7 @@ class Releases:
         host: Host,
         host_loop: asyncio.AbstractEventLoop,
         wake: Callable[[], None],
-        lost: Callable[[str], None],
+        lost: Callable[[Diverged | str], None],
     ) -> None:
         self._calls = calls
         self._run_loop = run_loop
@@ -48,9 +48,7 @@ class Releases:
         record = journal.results[0]
         call = self._calls.by_id.get(record.step_id)
         if call is None:
-            raise Diverged(
-                f"{record.step_id}: recorded as finished, found: the agent did not ask for it"
-            )
+            raise Diverged(record.step_id, "as finished", "that the agent did not ask for it")
         blob: bytes | None = None
         if call.state != "cancelled" and record.content_sha256:
             if self._fetched is None or self._fetched[0] is not record:
@@ -69,6 +67,8 @@ class Releases:
     def _deliver(self, call: Call, record: Record, blob: bytes | None) -> None:
         call.state = "over"
         self._calls.stage += 1
+        if call.kind == "VERSION":
+            return  # answered when it was asked; nobody's time goes on with it
         if record.time_us > self._run_loop.now_us:
             self._run_loop.now_us = record.time_us
         if call.timer is not None:
@@ -82,7 +82,7 @@ class Releases:
         try:
             future.set_result(call.decode(record, blob) if call.decode is not None else None)
         except ValueNotStorable as error:
-            raise Diverged(f"{call.id}: its recorded result does not fit: {error}") from None
+            raise Diverged(call.id, "a result", f"that it does not fit: {error}") from None
         except Exception as error:  # noqa: BLE001 - raised where the agent waits for it
             future.set_exception(error)
 
@@ -90,7 +90,8 @@ class Releases:
         try:
             self._fetched = (record, await self._host.get_blob(record.content_sha256))
         except LookupError:
-            self._lost(f"{record.step_id}: its recorded result is no longer kept")
+            kept = f"a result kept as {record.content_sha256}"
+            self._lost(Diverged(record.step_id, kept, "that it is no longer kept"))
         except Exception as error:
             logger.exception("The host could not give a blob")
             self._lost(f"{record.step_id}: its recorded result cannot be read: {error}")

@@ -65,7 +65,7 @@ class Works:
                 ok_json, sha256 = None, hashlib.sha256(content).hexdigest()
         frame = Finish(
             step_id=work.step_id,
-            stage=copy.calls.submitted_stage,
+            stage=copy.calls.confirmed_stage,
             emits=copy.emits.take(),
             ok_json=ok_json,
             failure=outcome.failure,

@@ -33,6 +33,10 @@ from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
 from onbelay_server.app.governance.broker import Broker
+from onbelay_server.app.messages import Messages
+from onbelay_server.app.operation_token import OperationCredentials, OperationTokens
+from onbelay_server.app.operations import Operations
+from onbelay_server.app.pauses import Pauses
 from onbelay_server.app.registration import Registration
 from onbelay_server.app.runs import Runs
 from onbelay_server.app.starts import Starts
@@ -45,16 +49,19 @@ from onbelay_server.app.watching.watches import Watches
 from onbelay_server.config import Settings, split_address
 from onbelay_server.domain.agent import HarnessKind
 from onbelay_server.domain.event import ApprovalRequested, OperationStarted
+from onbelay_server.ports import failpoints
 from onbelay_server.ports.credentials import Credentials
 from onbelay_server.telemetry import configure_logging
 from onbelay_server.transport.grpc.agent_calls import AgentCalls
 from onbelay_server.transport.grpc.approval_calls import ApprovalCalls
 from onbelay_server.transport.grpc.artifact_calls import ArtifactCalls
 from onbelay_server.transport.grpc.edge import EdgeLimits
+from onbelay_server.transport.grpc.operation_calls import OperationCalls
 from onbelay_server.transport.grpc.page_token import PageTokens
 from onbelay_server.transport.grpc.run_calls import MAX_INPUT_BYTES, RunCalls
 from onbelay_server.transport.grpc.server import GrpcServer, Tls
 from onbelay_server.transport.grpc.services import contract_services
+from onbelay_server.transport.grpc.steering_calls import SteeringCalls
 from onbelay_server.transport.grpc.watch_calls import WatchCalls
 from onbelay_server.transport.http.app import http_app
 from onbelay_server.transport.http.server import HttpServer
@@ -72,20 +79,24 @@ class Serving:
     http_address: str | None
     token: str | None = None
     """The developer token; None when a tokens file says who may call."""
+    exhausted: asyncio.Event
+    """Set when the process should drain and be started anew."""
 
 
 async def serve(settings: Settings, *, ready: Callable[[Serving], None] | None = None) -> None:
-    """Serve until cancelled, then drain."""
+    """Serve until cancelled, or until too many threads had to be left behind; then drain."""
     configure_logging(settings.log_level, as_json=settings.log_json)
     async with running(settings) as serving:
         if ready is not None:
             ready(serving)
-        await asyncio.get_running_loop().create_future()
+        await serving.exhausted.wait()
+        log.critical("drains: threads cannot be stopped", extra={"action": "exhausted"})
 
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Serving]:
     """A server from its first answer to the end of its drain."""
+    failpoints.arm_from_environment()
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
         house = await _build(settings, stack)
@@ -103,7 +114,12 @@ async def running(settings: Settings) -> AsyncIterator[Serving]:
         await house.grpc.health.serve()
         house.is_ready = True
         log.info("serving", extra={"action": "serving", "port": port})
-        yield Serving(grpc_address=f"{host}:{port}", http_address=http_address, token=house.token)
+        yield Serving(
+            grpc_address=f"{host}:{port}",
+            http_address=http_address,
+            token=house.token,
+            exhausted=house.exhausted,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,6 +132,8 @@ class _House:
     engine: Engine
     watches: Watches
     lists: ListWatches
+    exhausted: asyncio.Event
+    """Set when so many threads were left behind that this process should be replaced."""
     is_ready: bool = False
 
     async def drain(self) -> None:
@@ -130,8 +148,11 @@ class _House:
 
 
 async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
+    exhausted = asyncio.Event()
     clock, codec, wakeup = SystemClock(), ProtoEventCodec(), LocalWakeup()
-    credentials, token = _credentials(settings, clock)
+    people, token = _credentials(settings, clock)
+    operation_tokens = OperationTokens(load_signing_key(settings.state_dir / "operation-key"))
+    credentials = OperationCredentials(people, operation_tokens)
     tls = _tls(settings)
     if settings.sqlite_path is not None:
         settings.sqlite_path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,8 +181,9 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         wakeup=wakeup,
         blobs=blobs,
         broker=Broker(tools),
+        tokens=operation_tokens,
         harnesses={
-            HarnessKind.PYTHON: PythonHarness(catalog),
+            HarnessKind.PYTHON: PythonHarness(catalog, on_exhausted=exhausted.set),
             HarnessKind.CHILD: ChildHarness(
                 catalog,
                 max_children=settings.max_children,
@@ -203,6 +225,8 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
             WatchCalls(watches, lists, runs, approvals, clock),
             ApprovalCalls(approvals, tokens),
             ArtifactCalls(artifacts, tokens),
+            SteeringCalls(Pauses(store), Messages(store), runs),
+            OperationCalls(Operations(store, operation_tokens, clock), tokens, clock),
         ],
         agent_calls=[AgentCalls(agents, Blueprints(catalog, agents), catalog, tokens)],
         callers=Callers(
@@ -228,7 +252,13 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         limits=limits,
     )
     return _House(
-        settings=settings, token=token, grpc=grpc, engine=engine, watches=watches, lists=lists
+        settings=settings,
+        token=token,
+        grpc=grpc,
+        engine=engine,
+        watches=watches,
+        lists=lists,
+        exhausted=exhausted,
     )
 
 

@@ -9,6 +9,8 @@ from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, Decide, Entity, NewEvent, Reads, Rows
 from onbelay_server.domain.event import LogWritten
+from onbelay_server.domain.message import Message
+from onbelay_server.domain.operation import Operation
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.request import Request, RequestKey
 from onbelay_server.domain.run import Run, Wait
@@ -60,6 +62,25 @@ def make_approval(approval_id: str, run: Run, **fields: Any) -> Approval:
         "expire_us": None,
     }
     return Approval(**(values | fields))
+
+
+def make_operation(operation_id: str, run: Run, **fields: Any) -> Operation:
+    values: dict[str, Any] = {
+        "tenant": run.tenant,
+        "run_id": run.id,
+        "root_id": run.root_id,
+        "starter": run.starter,
+        "agent_owner": run.agent_owner,
+        "step_id": "step",
+        "name": "export",
+        "token_sha256": "c" * 64,
+        "create_us": run.create_us,
+    }
+    return Operation(id=operation_id, **(values | fields))
+
+
+def make_message(run_id: str, number: int) -> Message:
+    return Message(id=f"msg_{run_id}_{number}", run_id=run_id, number=number)
 
 
 def make_artifact(artifact_id: str, run_id: str | None, **fields: Any) -> Artifact:

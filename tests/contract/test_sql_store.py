@@ -205,10 +205,11 @@ async def test_large_inputs_are_read_when_they_are_not_kept(store: SqlStore) -> 
 async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
     from onbelay_server.adapters.sql.queries import Queries
     from onbelay_server.adapters.sql.sqlite import SqliteSql
-    from onbelay_server.ports.store import RunFilter
+    from onbelay_server.adapters.sql.statements import Statements
+    from onbelay_server.ports.store import OperationFilter, Place, RunFilter
     from tests.contract.entities import ADA
 
-    queries = Queries(SqliteSql())
+    queries, statements = Queries(SqliteSql()), Statements(SqliteSql())
     connection = sqlite3.connect(tmp_path / "store.db")
     try:
         for statement in (
@@ -221,11 +222,20 @@ async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
             queries.renewal("me", 1),
             queries.expired_roots(1, 50),
             queries.expired_uploads(1, 50),
+            queries.operations(ADA, OperationFilter(), Place(1, "o"), 50),
+            queries.operations(ADMIN, OperationFilter(), None, 50),
+            queries.operations(ADMIN, OperationFilter(run_id="r"), None, 50),
+            statements.open_operations.of_ids(["r"]),
+            statements.operations.of_ids(["o"]),
+            statements.messages.of_ids(["r"]),
             queries.events("r", after=1, limit=9, kinds=(), except_kinds=(), through=None),
         ):
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.params)
             steps = [row[3] for row in plan]
-            tables = ("SCAN runs", "SCAN r", "SCAN q", "SCAN waits", "SCAN artifacts", "SCAN run_")
+            tables = (
+                "SCAN runs", "SCAN r", "SCAN q", "SCAN waits", "SCAN artifacts", "SCAN run_",
+                "SCAN operations", "SCAN messages",
+            )  # fmt: skip
             scans = [step for step in steps if step.startswith(tables) and "INDEX" not in step]
             assert not scans, (statement.sql, steps)
     finally:

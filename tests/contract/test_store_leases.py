@@ -4,7 +4,8 @@ import asyncio
 from dataclasses import replace
 
 from onbelay_server.domain.change import Change, Reads, Rows
-from onbelay_server.domain.state import RunState
+from onbelay_server.domain.run import Pause
+from onbelay_server.domain.state import FINAL, RunState
 from onbelay_server.ports.store import Lease, Store
 from tests.contract.entities import T0, line, make_run, make_wait, put, start
 from tests.manual_clock import ManualClock
@@ -72,12 +73,25 @@ async def test_waits_that_have_ended(store: Store) -> None:
     assert await store.due_waits(T0 + 9, limit=1) == [waits[2]]
 
 
+async def test_waits_of_a_held_run_end_as_any(store: Store) -> None:
+    await start(
+        store,
+        make_run("held", state=RunState.PAUSED, pause=Pause(requested_by="user:ada", request_us=1)),
+        *(make_run(state.value, state=state) for state in FINAL),
+    )
+    wait = make_wait("held", "s", until_us=T0 + 5)
+    await put(store, wait, *(make_wait(state.value, "s", until_us=T0) for state in FINAL))
+
+    assert await store.next_due_us() == T0 + 5
+    assert await store.due_waits(T0 + 5, limit=9) == [wait]
+
+
 async def test_renewing_extends_and_tells_what_is_asked(store: Store, clock: ManualClock) -> None:
     mine = {"owner": "me", "state": RunState.RUNNING, "lease_until_us": T0 + 1}
     await start(
         store,
         make_run("r1", epoch=3, **mine),
-        make_run("r2", pause_requested=True, **mine),
+        make_run("r2", pause=Pause(request_us=T0), **mine),
         make_run("r3", owner="you", state=RunState.RUNNING, lease_until_us=T0 + 1),
     )
 

@@ -8,13 +8,14 @@ import pytest
 
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.working_set import NotNamed
+from onbelay_server.domain.agent import Limits, OnCodeChange
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, EncodedEvent, Entity, NewEvent, Reads, Rows
 from onbelay_server.domain.error import Aborted, FailedPrecondition, Unavailable
 from onbelay_server.domain.event import LogWritten
 from onbelay_server.domain.request import RequestKey
-from onbelay_server.domain.run import Run, RunError, StopRequest, Wait
+from onbelay_server.domain.run import Pause, Run, RunError, StopRequest, Wait
 from onbelay_server.domain.state import (
     ApprovalState,
     Decision,
@@ -200,6 +201,9 @@ async def test_what_is_not_named_is_not_read(store: Store) -> None:
         lambda rows: rows.tree("r2"),
         lambda rows: rows.waits("r2"),
         lambda rows: rows.pending_approvals("r2"),
+        lambda rows: rows.open_operations("r2"),
+        lambda rows: rows.unread("r2"),
+        lambda rows: rows.operation("o1"),
         lambda rows: rows.approval("a1"),
         lambda rows: rows.artifact("f1"),
         lambda rows: rows.artifacts_of("r2"),
@@ -293,7 +297,16 @@ async def test_every_field_comes_back(store: Store) -> None:
         owner="o1",
         lease_until_us=T0 + 5,
         attempt=2,
-        pause_requested=True,
+        pause=Pause(
+            requested_by="user:ada", request_us=7, step_id="s1", recorded="a step", found="ein „Ä“"
+        ),
+        code_python="3.12",
+        code_fingerprint="f" * 64,
+        replay_after=17,
+        active_us=2**40,
+        claim_us=T0 + 3,
+        message_count=11,
+        child_count=12,
         start_us=T0 + 1,
         finish_us=T0 + 9,
         output_json='{"a":[1,2.5,null]}',
@@ -310,9 +323,16 @@ async def test_every_field_comes_back(store: Store) -> None:
         ),
     )
     revision = make_revision(
-        "agt_1", 1, env={"A": "1"}, allowed_tools=("x",), approvers=("user:bob",)
+        "agt_1",
+        1,
+        env={"A": "1"},
+        allowed_tools=("x",),
+        approvers=("user:bob",),
+        limits=Limits(idle_seconds=1.5, max_log_bytes=2**40, max_attempts=2),
+        on_code_change=OnCodeChange.RESTART,
     )
-    await put(store, run, make_agent("agt_1", "greeter"), revision)
+    wait = make_wait("r1", "s1", approval_id="a1", operation_id="o1", child_run_id="r2")
+    await put(store, run, make_agent("agt_1", "greeter"), revision, wait)
 
     kept = await store.run("r1")
     assert kept is not None
@@ -320,6 +340,7 @@ async def test_every_field_comes_back(store: Store) -> None:
     listed = (await store.orphans(T0, alive=[], limit=10)) or [kept]
     assert listed == [kept]
     assert await store.revision("agt_1", 1) == revision
+    assert await store.waits(["r1"]) == {"r1": [wait]}
 
 
 async def test_deleting_a_run_takes_all_of_it(store: Store) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-import grpc
 from onbelay.v1 import agent_pb2, budget_pb2, harness_pb2, tool_pb2
 from onbelay.v1 import agent_service_pb2 as pb
 from tests.grpc.resource_server import Desk, desk
@@ -48,13 +48,41 @@ def full(name: str = "full") -> agent_pb2.Agent:
             expire_after=Duration(seconds=60),
         ),
         limits=agent_pb2.AgentLimits(
-            total=Duration(seconds=100), stop_grace=Duration(nanos=500_000_000), max_attempts=9
+            total=Duration(seconds=100),
+            first_response=Duration(seconds=10),
+            per_tool=Duration(seconds=11),
+            idle=Duration(seconds=12),
+            longest_wait=Duration(seconds=13),
+            stop_grace=Duration(nanos=500_000_000),
+            stop_kill=Duration(seconds=14),
+            hold_wait=Duration(seconds=15),
+            max_attempts=9,
+            max_events=1_000,
+            max_log_bytes=2_000_000,
+            max_memory_bytes=2**25,
+            max_concurrent_runs=3,
         ),
         on_wait=agent_pb2.ON_WAIT_HOLD,
         on_code_change=agent_pb2.ON_CODE_CHANGE_FAIL,
         accepts_messages=True,
         approvers=["user:ben"],
         allowed_users=["user:ada", "user:ben"],
+    )
+
+
+def default_limits() -> agent_pb2.AgentLimits:
+    """What the contract says of an agent that names no limits."""
+    return agent_pb2.AgentLimits(
+        total=Duration(seconds=86_400),
+        first_response=Duration(seconds=300),
+        per_tool=Duration(seconds=1_800),
+        idle=Duration(seconds=60),
+        longest_wait=Duration(seconds=30 * 86_400),
+        stop_grace=Duration(seconds=10),
+        stop_kill=Duration(seconds=5),
+        max_attempts=5,
+        max_events=1_000_000,
+        max_log_bytes=2**30,
     )
 
 
@@ -85,14 +113,20 @@ async def test_every_setting_comes_back_as_it_was_given(d: Desk) -> None:
     assert reply.agent == made
     assert (made.revision, made.owner, made.source) == (1, "user:ada", agent_pb2.AGENT_SOURCE_API)
     limits = (await d.house.agents.get(ADA, made.id, None)).revision.limits
-    assert (limits.total_seconds, limits.grace_seconds) == (100, 0.5)
-    assert (limits.approval_seconds, limits.wait_seconds) == (60, 30 * 86_400)
+    assert (limits.total_seconds, limits.first_response_seconds) == (100, 10)
+    assert (limits.tool_seconds, limits.idle_seconds, limits.wait_seconds) == (11, 12, 13)
+    assert (limits.grace_seconds, limits.kill_seconds, limits.approval_seconds) == (0.5, 14, 60)
+    assert (limits.max_attempts, limits.max_events, limits.max_log_bytes) == (9, 1_000, 2_000_000)
 
 
-async def test_what_was_not_given_stays_absent(d: Desk) -> None:
+async def test_what_was_not_given_stays_absent_or_shows_what_applies(d: Desk) -> None:
     made = await create(d, agent_pb2.Agent(name="bare"))
-    # Unspecified means COMPUTE; everything else stays as it was.
-    bare = agent_pb2.Agent(name="bare", allowed_risk_max=tool_pb2.RISK_COMPUTE)
+    bare = agent_pb2.Agent(
+        name="bare",
+        allowed_risk_max=tool_pb2.RISK_COMPUTE,
+        limits=default_limits(),
+        on_code_change=agent_pb2.ON_CODE_CHANGE_HOLD,
+    )
     assert settings(made) == bare
 
 
@@ -108,7 +142,8 @@ async def test_an_update_changes_the_fields_of_its_mask_only(d: Desk) -> None:
     expected = full("renamed")
     expected.skills[:] = ["new"]
     expected.env.clear()
-    expected.limits.CopyFrom(wanted.limits)
+    expected.limits.CopyFrom(default_limits())
+    expected.limits.MergeFrom(wanted.limits)
     assert settings(reply.agent) == expected
     assert reply.agent.revision == 2
     old = await d.call(d.agents.GetAgent, pb.GetAgentRequest(agent="renamed", revision=1))

@@ -19,9 +19,10 @@ from onbelay_client import (
 from onbelay_client import contract as pb
 from onbelay_server.cli.decision import answer_json, pretty, show
 from onbelay_server.cli.developing import agents_in
+from onbelay_server.cli.event_line import event_line
 from onbelay_server.cli.outcome import ExitCode, code_of_error, code_of_run, line_of_error
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
-from onbelay_server.cli.run_view import RunView, event_line
+from onbelay_server.cli.run_view import RunView
 from onbelay_server.cli.terminal import safe, size
 from onbelay_server.cli.tokens import digest
 

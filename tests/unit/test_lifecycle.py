@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from onbelay_server.domain.change import Change, NewEvent
+from onbelay_server.app.engine.consequences import with_consequences
+from onbelay_server.domain.agent import Limits
+from onbelay_server.domain.change import NewEvent
 from onbelay_server.domain.error import Changed, Lost
 from onbelay_server.domain.event import RunFinished, StateChanged
 from onbelay_server.domain.lifecycle import (
     BACKOFF_US,
-    MAX_ATTEMPTS,
     claimed,
     ended,
     fence,
@@ -23,7 +24,7 @@ from onbelay_server.domain.run import Run, StopRequest, Wait, waiting_state
 from onbelay_server.domain.state import FINAL, FailureReason, RunState, StepKind
 from onbelay_server.domain.stopping import StopOrder, stop_tree, wound_down
 from onbelay_server.domain.transition import IllegalMove, Trigger
-from onbelay_server.domain.waiting import concluded, parked, resolved
+from onbelay_server.domain.waiting import parked, resolved
 from tests.contract.entities import T0, make_approval, make_run, make_wait
 
 ORDER = StopOrder(run_id="top", requested_by="user:ada", reason="no", grace_us=10, kill_us=5)
@@ -43,6 +44,15 @@ class PlainRows:
 
     def pending_approvals(self, run_id: str) -> list[Any]:
         return [one for one in self._approvals if one.run_id == run_id]
+
+    def open_operations(self, run_id: str) -> list[Any]:
+        return []
+
+    def unread(self, run_id: str) -> list[Any]:
+        return []
+
+    def run(self, run_id: str) -> Run | None:
+        return next((run for run in self._runs if run.id == run_id), None)
 
 
 def running(**more: Any) -> Run:
@@ -87,13 +97,13 @@ def test_a_run_given_back_has_lost_no_attempt() -> None:
 
 def test_attempts_wait_longer_and_longer_and_end() -> None:
     waits = []
-    for attempt in range(1, MAX_ATTEMPTS):
+    for attempt in range(1, Limits().max_attempts):
         after, _ = worker_lost(running(attempt=attempt), T0, "gone")
         assert (after.state, after.attempt) == (RunState.QUEUED, attempt)
         waits.append(after.ready_us - T0)
     assert waits == sorted(waits)
     assert set(waits) <= set(BACKOFF_US)
-    last, events = worker_lost(running(attempt=MAX_ATTEMPTS), T0, "gone")
+    last, events = worker_lost(running(attempt=Limits().max_attempts), T0, "gone")
     assert last.error is not None
     assert (last.state, last.error.reason) == (RunState.FAILED, FailureReason.CRASH_LOOP)
     assert isinstance(events[-1].payload, RunFinished)
@@ -144,7 +154,7 @@ def test_nothing_stays_open_in_a_run_that_ended() -> None:
     run = running()
     rows = PlainRows(waits=[make_wait("r", "a")], approvals=[make_approval("apr", run)])
     after, moves = ended(run, Trigger.RAISE, RunState.FAILED, T0)
-    change: Change[None] = concluded(rows, after, moves, T0)  # type: ignore[arg-type]
+    change = with_consequences(rows, after, moves, T0, Limits())  # type: ignore[arg-type]
     assert [
         type(event.payload).__name__ for event in change.events if isinstance(event, NewEvent)
     ] == [
@@ -154,7 +164,8 @@ def test_nothing_stays_open_in_a_run_that_ended() -> None:
     ]
     assert len(change.delete) == 1
     going, event = given_back(run, T0, "drain")
-    assert concluded(rows, going, [event], T0).put == [going]  # type: ignore[arg-type]
+    change = with_consequences(rows, going, [event], T0, Limits())  # type: ignore[arg-type]
+    assert change.put == [going]
 
 
 # ---- stopping ------------------------------------------------------------------------------------

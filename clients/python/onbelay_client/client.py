@@ -15,6 +15,7 @@ from onbelay_client.approvals import Approvals
 from onbelay_client.artifacts import Artifacts
 from onbelay_client.calling import Caller
 from onbelay_client.channel import open_channel
+from onbelay_client.operations import Operations
 from onbelay_client.runs import Runs
 
 
@@ -30,6 +31,7 @@ class Client:
         self._caller = caller
         self.runs = Runs(channel, caller)
         self.approvals = Approvals(channel, caller)
+        self.operations = Operations(channel, caller)
         self.artifacts = Artifacts(channel, caller)
         self.agents = Agents(channel, caller)
 

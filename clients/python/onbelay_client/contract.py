@@ -21,6 +21,8 @@ from onbelay.v1.effect_event_pb2 import *
 from onbelay.v1.error_reason_pb2 import *
 from onbelay.v1.event_pb2 import *
 from onbelay.v1.harness_pb2 import *
+from onbelay.v1.operation_pb2 import *
+from onbelay.v1.operation_request_pb2 import *
 from onbelay.v1.output_event_pb2 import *
 from onbelay.v1.run_event_pb2 import *
 from onbelay.v1.run_filter_pb2 import *

@@ -147,6 +147,40 @@ class Runs:
         )
         return self._caller.call(self._stub.StopRuns, request)
 
+    def pause(self, run_id: str, *, request_id: str | None = None) -> pb.PauseRunResponse:
+        """Hold a run and its descendants at their next boundary; `run.pause.in_effect` says whether
+        it is held already."""
+        request = pb.PauseRunRequest(run_id=run_id, request_id=request_id or new_request_id())
+        return self._caller.call(self._stub.PauseRun, request)
+
+    def resume(self, run_id: str, *, request_id: str | None = None) -> pb.ResumeRunResponse:
+        """Let a held run and its descendants go on."""
+        request = pb.ResumeRunRequest(run_id=run_id, request_id=request_id or new_request_id())
+        return self._caller.call(self._stub.ResumeRun, request)
+
+    def send(
+        self,
+        run_id: str,
+        text: str = "",
+        *,
+        data: Any = None,
+        data_json: str | None = None,
+        request_id: str | None = None,
+    ) -> pb.SendMessageResponse:
+        """Say something to a run: a text, a value that JSON can hold, or the same as JSON text.
+
+        Messages reach the agent once and in order, when it asks for them. ValueError unless exactly
+        one of the three is given.
+        """
+        if bool(text) + (data is not None) + (data_json is not None) != 1:
+            raise ValueError("give one of text, data and data_json")
+        request = pb.SendMessageRequest(run_id=run_id, request_id=request_id or new_request_id())
+        if text:
+            request.text = text
+        else:
+            request.data_json = json_text(data) if data_json is None else data_json
+        return self._caller.call(self._stub.SendMessage, request)
+
     def wait(
         self,
         run_id: str,

@@ -11,6 +11,8 @@ from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Decide, Reads
+from onbelay_server.domain.message import Message
+from onbelay_server.domain.operation import Operation
 from onbelay_server.domain.request import Request, RequestKey
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.ports.event_codec import EventCodec
@@ -56,6 +58,23 @@ class NamedRows:
         present = [approval for approval in found if approval is not None]
         return sorted(present, key=lambda approval: (approval.create_us, approval.id))
 
+    def open_operations(self, run_id: str) -> list[Operation]:
+        """Oldest first."""
+        self._open(run_id)
+        found = [self._set.operations[name] for name in self._set.opened.get(run_id, {})]
+        present = [operation for operation in found if operation is not None]
+        return sorted(present, key=lambda operation: (operation.create_us, operation.id))
+
+    def unread(self, run_id: str) -> list[Message]:
+        """In the order they were sent."""
+        self._open(run_id)
+        found = self._set.messages.get(run_id, {}).values()
+        return sorted(found, key=lambda message: message.number)
+
+    def operation(self, operation_id: str) -> Operation | None:
+        _named(operation_id, self._reads.operations, "operation")
+        return self._set.operations.get(operation_id)
+
     def approval(self, approval_id: str) -> Approval | None:
         _named(approval_id, self._reads.approvals, "approval")
         return self._set.approvals.get(approval_id)
@@ -95,7 +114,7 @@ class NamedRows:
             return
         run = self._set.runs.get(run_id)
         if run is None or run.root_id not in self._reads.trees:
-            raise NotNamed(f"what run {run_id} waits for")
+            raise NotNamed(f"what is open of run {run_id}")
 
 
 def _named(key: object, names: Sequence[object], what: str) -> None:

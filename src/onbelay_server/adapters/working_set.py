@@ -15,6 +15,8 @@ from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, EncodedEvent, Entity
+from onbelay_server.domain.message import Message
+from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.request import Request, RequestKey
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import ApprovalState
@@ -78,6 +80,8 @@ class Changes:
     events: list[EventRow] = field(default_factory=list)
     waits: Delta[tuple[str, str], Wait] = field(default_factory=Delta)
     approvals: Delta[str, Approval] = field(default_factory=Delta)
+    operations: Delta[str, Operation] = field(default_factory=Delta)
+    messages: Delta[str, Message] = field(default_factory=Delta)
     artifacts: Delta[str, Artifact] = field(default_factory=Delta)
     agents: Delta[str, Agent] = field(default_factory=Delta)
     revisions: Delta[tuple[str, int], AgentRevision] = field(default_factory=Delta)
@@ -96,6 +100,9 @@ class WorkingSet:
         self.waits: dict[str, dict[str, Wait]] = {}
         self.approvals: dict[str, Approval | None] = {}
         self.pending: dict[str, dict[str, None]] = {}
+        self.operations: dict[str, Operation | None] = {}
+        self.opened: dict[str, dict[str, None]] = {}
+        self.messages: dict[str, dict[str, Message]] = {}
         self.artifacts: dict[str, Artifact | None] = {}
         self.saved: dict[str, dict[str, None]] = {}
         self.agents: dict[str, Agent | None] = {}
@@ -176,6 +183,9 @@ class WorkingSet:
             if isinstance(row, Request):
                 if self.requests.get(row.key) is not None:
                     raise Conflict(f"request {row.key.request_id} is remembered already")
+            elif isinstance(row, Message):
+                if row.id in self.messages.get(row.run_id, {}):
+                    raise Conflict(f"message {row.id} is waiting already")
             elif isinstance(row, AgentRevision):
                 if self.revisions.get((row.agent_id, row.revision)) is not None:
                     raise Conflict(f"revision {row.revision} of {row.agent_id} exists")
@@ -191,6 +201,11 @@ class WorkingSet:
             written.waits.put((row.run_id, row.step_id), row, exists=False)
         elif isinstance(row, Approval):
             written.approvals.put(row.id, row, exists=self.approvals.get(row.id) is not None)
+        elif isinstance(row, Operation):
+            # By upsert as well: an intent may be recorded anew.
+            written.operations.put(row.id, row, exists=False)
+        elif isinstance(row, Message):
+            written.messages.put(row.id, row, exists=False)
         elif isinstance(row, Artifact):
             written.artifacts.put(row.id, row, exists=self.artifacts.get(row.id) is not None)
         elif isinstance(row, Agent):
@@ -213,6 +228,15 @@ class WorkingSet:
                 of_run[row.id] = None
             else:
                 of_run.pop(row.id, None)
+        elif isinstance(row, Operation):
+            self.operations[row.id] = row
+            of_run = self.opened.setdefault(row.run_id, {})
+            if row.state is OperationState.OPEN:
+                of_run[row.id] = None
+            else:
+                of_run.pop(row.id, None)
+        elif isinstance(row, Message):
+            self.messages.setdefault(row.run_id, {})[row.id] = row
         elif isinstance(row, Artifact):
             before = self.artifacts.get(row.id)
             if before is not None and before.run_id != row.run_id and before.run_id is not None:
@@ -235,11 +259,14 @@ class WorkingSet:
         if row.delete_us is None:
             self.names[row.tenant, row.name] = row.id
 
-    def _drop(self, row: Wait | Run | Agent | Artifact) -> None:
+    def _drop(self, row: Wait | Message | Run | Agent | Artifact) -> None:
         written = self.changes
         if isinstance(row, Wait):
             self.waits.get(row.run_id, {}).pop(row.step_id, None)
             written.waits.drop((row.run_id, row.step_id))
+        elif isinstance(row, Message):
+            self.messages.get(row.run_id, {}).pop(row.id, None)
+            written.messages.drop(row.id)
         elif isinstance(row, Run):
             self._drop_run(row)
         elif isinstance(row, Artifact):
@@ -264,6 +291,12 @@ class WorkingSet:
             self.approvals[approval.id] = None
             written.approvals.new.pop(approval.id, None)
             written.approvals.changed.pop(approval.id, None)
+        self.opened.pop(run.id, None)
+        for operation in [row for row in self.operations.values() if row and row.run_id == run.id]:
+            self.operations[operation.id] = None
+            written.operations.new.pop(operation.id, None)
+        for message_id in self.messages.pop(run.id, {}):
+            written.messages.new.pop(message_id, None)
         for artifact_id in self.saved.pop(run.id, {}):
             self.artifacts[artifact_id] = None
             written.artifacts.new.pop(artifact_id, None)

@@ -25,10 +25,19 @@ _STEERING = re.compile(
 """Variables that steer the loader, the interpreter, the shell or this service."""
 
 _BOUNDS = (
-    ("limits.stop_grace", "grace_seconds", 0.0, 600.0),
     ("limits.total", "total_seconds", 1.0, 365 * 86_400.0),
+    ("limits.first_response", "first_response_seconds", 1.0, 86_400.0),
+    ("limits.per_tool", "tool_seconds", 1.0, 86_400.0),
+    ("limits.idle", "idle_seconds", 1.0, 3_600.0),
     ("limits.longest_wait", "wait_seconds", 1.0, 30 * 86_400.0),
+    ("limits.stop_grace", "grace_seconds", 0.0, 600.0),
+    ("limits.stop_kill", "kill_seconds", 0.0, 600.0),
     ("approval_policy.expire_after", "approval_seconds", 10.0, 30 * 86_400.0),
+)
+_COUNTS = (
+    ("limits.max_attempts", "max_attempts", 1, 100),
+    ("limits.max_events", "max_events", 100, 10_000_000),
+    ("limits.max_log_bytes", "max_log_bytes", 2**20, 2**36),
 )
 
 
@@ -123,6 +132,9 @@ def _limit_violations(limits: Limits) -> Iterator[FieldViolation]:
     for field, attribute, lowest, highest in _BOUNDS:
         if not lowest <= getattr(limits, attribute) <= highest:
             yield FieldViolation(field, f"between {lowest:g} and {highest:g} seconds")
+    for field, attribute, least, most in _COUNTS:
+        if not least <= getattr(limits, attribute) <= most:
+            yield FieldViolation(field, f"between {least} and {most}")
 
 
 def _hindrances(settings: AgentRevision, catalog: Catalog, tools: Tools) -> Iterator[Problem]:

@@ -21,6 +21,8 @@ class RunView:
 
     run: Run
     waits: Sequence[Wait]
+    accepts_messages: bool = False
+    """Only read where one run is asked for."""
 
 
 class Runs:
@@ -33,7 +35,9 @@ class Runs:
     async def get(self, caller: Principal, run_id: str) -> RunView:
         """One run. Raises NotFound."""
         run = seen(await self._store.run(run_id), caller)
-        return (await self._views([run]))[0]
+        revision = await self._store.revision(run.agent_id, run.agent_revision)
+        accepts_messages = revision is not None and revision.accepts_messages
+        return replace((await self._views([run]))[0], accepts_messages=accepts_messages)
 
     async def view(self, run: Run) -> RunView:
         """A run that was read already, with its waits."""

@@ -203,7 +203,7 @@ def _ready(order: StartOrder, now_us: int) -> int:
 def _check_allowed(view: AgentView, caller: Principal) -> None:
     allowed = view.revision.allowed_users
     if allowed and caller.id not in allowed and not caller.is_admin:
-        raise PermissionDenied("this agent is not for you to start")
+        raise PermissionDenied("this agent is not for you to start", reason="AGENT_NOT_ALLOWED")
 
 
 def _check_input(view: AgentView, order: StartOrder) -> None:

@@ -19,9 +19,10 @@ from onbelay_server.cli import (
     demo,
     developing,
     doctor,
-    runs,
+    operations,
     serving,
     starting,
+    steering,
     tokens,
 )
 from onbelay_server.cli.outcome import CommandFailed, ExitCode, code_of_error, line_of_error
@@ -39,8 +40,9 @@ app = typer.Typer(
 )
 for part in (serving, demo, developing, starting):
     app.add_typer(part.app)
-app.add_typer(runs.app, name="runs")
+app.add_typer(steering.app, name="runs")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(operations.app, name="operations")
 app.add_typer(agents.app, name="agents")
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(tokens.app, name="token")

@@ -13,8 +13,9 @@ from rich.text import Text
 from onbelay_client import Client, is_final
 from onbelay_client import contract as pb
 from onbelay_server.cli.decision import decide, how_to_decide, show
+from onbelay_server.cli.event_line import event_line
 from onbelay_server.cli.outcome import NEEDS_PERSON
-from onbelay_server.cli.run_view import RunView, event_line
+from onbelay_server.cli.run_view import RunView
 
 # Without a terminal every progress report would be a line of its own.
 PROGRESS_LINE_SECONDS = 2.0

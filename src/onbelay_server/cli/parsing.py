@@ -28,6 +28,7 @@ def parse_filter(
     labels: list[str] | None,
     *,
     session: str = "",
+    parent: str = "",
     roots: bool = False,
 ) -> pb.RunFilter:
     """Conditions on runs; states in any case, with `-` or `_`."""
@@ -35,6 +36,7 @@ def parse_filter(
         agents=agents or (),
         labels=parse_pairs(labels, "--label"),
         session_id=session,
+        parent_run_id=parent,
         roots_only=roots,
     )
     known = [name for name, number in pb.RunState.items() if number]
@@ -47,7 +49,7 @@ def parse_filter(
     return found
 
 
-def read_input(text: str) -> str:
+def read_input(text: str, option: str = "--input") -> str:
     """JSON text as given, or from `@file`, or from stdin with `@-`; BadParameter when it is none.
 
     The text goes on as it is: large numbers and the order of keys stay what was written.
@@ -56,11 +58,11 @@ def read_input(text: str) -> str:
         try:
             text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"{text[1:]}: {error}", param_hint="--input") from error
+            raise typer.BadParameter(f"{text[1:]}: {error}", param_hint=option) from error
     try:
         json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"not JSON: {error}", param_hint="--input") from error
+        raise typer.BadParameter(f"not JSON: {error}", param_hint=option) from error
     return text
 
 

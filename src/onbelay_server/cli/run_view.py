@@ -13,20 +13,14 @@ from rich.text import Text
 
 from onbelay_client import contract as pb
 from onbelay_client import is_final
-from onbelay_client.protojson import to_datetime
-from onbelay_server.cli.terminal import safe, size, state_name, state_text
+from onbelay_server.cli.event_line import SHOWN_STEP_KINDS, amount, message_text, name_of_error
+from onbelay_server.cli.terminal import safe, size, state_text
 
 SHOWN_STEPS = 8
-# What the agent does, rather than what it asks for or keeps: those have lines of their own.
-SHOWN_STEP_KINDS = frozenset(
-    {
-        pb.STEP_KIND_STEP,
-        pb.STEP_KIND_TOOL,
-        pb.STEP_KIND_MODEL,
-        pb.STEP_KIND_CHILD,
-        pb.STEP_KIND_OPERATION,
-    }
-)
+_CHILD_OUTCOMES = {
+    pb.RUN_STATE_SUCCEEDED: "done",
+    pb.RUN_STATE_STOPPED: "cancelled",
+}
 SHOWN_LINES = 8
 SHOWN_TEXT_CHARACTERS = 4_000
 
@@ -78,13 +72,20 @@ class RunView:
         kind = event.WhichOneof("payload")
         if kind == "step_started" and event.step_started.kind in SHOWN_STEP_KINDS:
             self._steps[event.step_id] = StepLine(event.step_started.name)
-        elif kind == "step_finished" and event.step_id in self._steps:
-            step = self._steps[event.step_id]
-            failed = event.step_finished.WhichOneof("outcome") == "error"
-            step.outcome = "failed" if failed else "done"
-            step.note = event.step_finished.error.message if failed else _took(event.step_finished)
+        elif kind == "step_finished":
+            self._end_step(event.step_id, event.step_finished)
+        elif kind == "tool_call_finished":
+            self._end_step(event.step_id, event.tool_call_finished)
         elif kind == "step_cancelled" and event.step_id in self._steps:
             self._steps[event.step_id].outcome = "cancelled"
+        elif kind == "step_restarted" and event.step_id in self._steps:
+            self._steps[event.step_id].note = f"attempt {event.step_restarted.attempt}"
+        elif kind in ("child_run_started", "operation_started"):
+            self._begin_outside(event)
+        elif kind in ("child_run_finished", "operation_completed", "operation_expired"):
+            self._end_outside(event)
+        elif kind == "message_received":
+            self._log.append(Text(safe(message_text(event.message_received)), style="cyan"))
         elif kind == "text_delta":
             self._text = (self._text + event.text_delta.text)[-SHOWN_TEXT_CHARACTERS:]
         elif kind == "progress_reported":
@@ -99,6 +100,40 @@ class RunView:
             self._log.append(Text(safe(event.log_written.message), style=style))
         elif kind == "artifact_saved" and event.artifact_saved.name:
             self._artifacts[event.artifact_saved.name] = event.artifact_saved
+
+    def _end_step(self, step_id: str, end: pb.StepFinished | pb.ToolCallFinished) -> None:
+        step = self._steps.get(step_id)
+        if step is None:
+            return
+        failed = end.WhichOneof("outcome") == "error"
+        step.outcome = "failed" if failed else "done"
+        step.note = end.error.message if failed else _took(end)
+
+    def _begin_outside(self, event: pb.RunEvent) -> None:
+        """Children and operations are shown by their ids: no step lasts as long as they do."""
+        if event.WhichOneof("payload") == "child_run_started":
+            child = event.child_run_started
+            self._steps[child.child_run_id] = StepLine(f"{child.agent_name}  {child.child_run_id}")
+        else:
+            begun = event.operation_started
+            self._steps[begun.operation_id] = StepLine(f"{begun.name}  {begun.operation_id}")
+
+    def _end_outside(self, event: pb.RunEvent) -> None:
+        match event.WhichOneof("payload"):
+            case "child_run_finished":
+                child = event.child_run_finished
+                line, note = self._steps.get(child.child_run_id), child.error.message
+                outcome = _CHILD_OUTCOMES.get(child.state, "failed")
+            case "operation_completed":
+                end = event.operation_completed
+                failed = end.WhichOneof("outcome") == "error"
+                line, note = self._steps.get(end.operation_id), name_of_error(end.error)
+                outcome = "failed" if failed else "done"
+            case _:
+                line = self._steps.get(event.operation_expired.operation_id)
+                outcome, note = "failed", "expired"
+        if line is not None:
+            line.outcome, line.note = outcome, note
 
     def __rich__(self) -> RenderableType:
         parts: list[RenderableType] = [self._headline()]
@@ -125,6 +160,10 @@ class RunView:
         )
         if self.run.HasField("stop") and self.run.stop.reason:
             line.append(f"  {safe(self.run.stop.reason)}")
+        for item in self.run.stop.waiting_for:
+            line.append(f"\nwaits for {safe(item)}", style="dim")
+        if self.run.HasField("pause"):
+            line.append(f"\n{safe(pause_text(self.run.pause), lines=True)}", style="yellow")
         return line
 
     def _step_table(self) -> RenderableType:
@@ -142,17 +181,21 @@ class RunView:
         return table
 
 
-def _took(finished: pb.StepFinished) -> str:
+def pause_text(pause: pb.RunPause) -> str:
+    """Who holds a run, or will at its next boundary; or what its replay found."""
+    if pause.HasField("divergence"):
+        at = pause.divergence
+        return (
+            f"held: its code no longer fits its log at {at.step_id}\n"
+            f"  recorded  {at.recorded}\n  found     {at.found}"
+        )
+    by = f" by {pause.requested_by}" if pause.requested_by else ""
+    return f"held{by}" if pause.in_effect else f"will be held{by} at its next boundary"
+
+
+def _took(finished: pb.StepFinished | pb.ToolCallFinished) -> str:
     seconds = finished.duration.ToTimedelta().total_seconds()
     return f"{seconds:.1f} s" if seconds >= 0.1 else ""
-
-
-def amount(progress: pb.Progress) -> str:
-    """`12 of 40`, `12`, or nothing."""
-    if not progress.HasField("done"):
-        return ""
-    done = f"{progress.done:,.0f}"
-    return f"{done} of {progress.total:,.0f}" if progress.HasField("total") else done
 
 
 def progress_line(progress: pb.Progress) -> RenderableType:
@@ -165,56 +208,3 @@ def progress_line(progress: pb.Progress) -> RenderableType:
         Text(safe(progress.note)),
     )
     return line
-
-
-def event_line(event: pb.RunEvent) -> str | None:
-    """One event in one plain line; None for what only programs need."""
-    text = _event_text(event)
-    if text is None:
-        return None
-    shown = safe(text.strip(), lines=True).replace("\n", "\n          ")
-    return f"{to_datetime(event.time).astimezone():%H:%M:%S}  {shown}"
-
-
-def _event_text(event: pb.RunEvent) -> str | None:
-    match event.WhichOneof("payload"):
-        case "run_started":
-            return f"started  {event.run_started.agent_name}"
-        case "state_changed":
-            change = event.state_changed
-            return f"state  {state_name(change.to_state)}" + (
-                f"  {change.reason}" if change.reason else ""
-            )
-        case "step_started" if event.step_started.kind in SHOWN_STEP_KINDS:
-            return f"step  {event.step_started.name}"
-        case "step_finished" if event.step_finished.WhichOneof("outcome") == "error":
-            return f"step failed  {event.step_id}  {event.step_finished.error.message}"
-        case "progress_reported":
-            report = event.progress_reported
-            known = pb.Progress(note=report.note)
-            if report.HasField("done"):
-                known.done = report.done
-            if report.HasField("total"):
-                known.total = report.total
-            return f"progress  {amount(known)}  {report.note}"
-        case "log_written":
-            level = pb.LogLevel.Name(event.log_written.level).removeprefix("LOG_LEVEL_").lower()
-            return f"{level}  {event.log_written.message}"
-        case "text_delta":
-            return f"text  {event.text_delta.text}" if event.text_delta.text.strip() else None
-        case "approval_requested":
-            asked = event.approval_requested
-            return f"asks  {asked.title}  {asked.approval_id}"
-        case "approval_decided":
-            decided = event.approval_decided
-            what = pb.ApprovalDecision.Name(decided.decision).removeprefix("APPROVAL_DECISION_")
-            return f"decided  {what} by {decided.decided_by}  {decided.comment}".rstrip()
-        case "artifact_saved" if event.artifact_saved.name:
-            saved = event.artifact_saved
-            return f"file  {saved.name}  {size(saved.size_bytes)}"
-        case "run_finished":
-            error = event.run_finished.error.message
-            return f"finished  {state_name(event.run_finished.state)}" + (
-                f"  {error}" if error else ""
-            )
-    return None

@@ -15,6 +15,7 @@ from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.following import Follower
 from onbelay_server.cli.outcome import NEEDS_PERSON, ExitCode, code_of_run
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
+from onbelay_server.cli.run_view import pause_text
 from onbelay_server.cli.terminal import (
     age,
     err,
@@ -50,13 +51,14 @@ def list_runs(
     state: States = None,
     label: Labels = None,
     session: Annotated[str, typer.Option(help="Conversation.")] = "",
+    parent: Annotated[str, typer.Option(help="Only what this run started.")] = "",
     roots: Annotated[bool, typer.Option("--roots", help="No child runs.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
     page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
     full: Annotated[bool, typer.Option("--full", help="With input and output.")] = False,
 ) -> None:
     """Show runs, newest first."""
-    wanted = parse_filter(agent, state, label, session=session, roots=roots)
+    wanted = parse_filter(agent, state, label, session=session, parent=parent, roots=roots)
     reply = connection.client.runs.list(
         wanted,
         page_size=limit,
@@ -67,9 +69,16 @@ def list_runs(
         connection.print_json(reply)
         return
     print_table(
-        ["RUN", "AGENT", "STATE", "STARTED", "TITLE"],
+        ["RUN", "AGENT", "STATE", "STARTED", "TITLE", "PARENT"],
         (
-            [run.id, run.agent_name, state_text(run.state), age(run.create_time), run.title]
+            [
+                run.id,
+                run.agent_name,
+                state_text(run.state),
+                age(run.create_time),
+                run.title,
+                run.parent_run_id,
+            ]
             for run in reply.runs
         ),
     )
@@ -89,7 +98,6 @@ def get_run(connection: Connection, run_id: RunId) -> None:
 
 def print_run(run: pb.Run) -> None:
     """A run with everything a person asks about."""
-    waits = [wait.approval_id or wait.WhichOneof("subject") or "" for wait in run.waits]
     print_fields(
         [
             ("run", run.id),
@@ -110,8 +118,11 @@ def print_run(run: pb.Run) -> None:
             ("parent", run.parent_run_id),
             ("rerun of", run.rerun_of),
             ("session", run.session_id),
-            ("waits for", ", ".join(waits)),
+            ("waits for", ", ".join(wait_text(wait) for wait in run.waits)),
+            ("held", pause_text(run.pause) if run.HasField("pause") else ""),
             ("stop", f"{run.stop.requested_by}: {run.stop.reason}" if run.HasField("stop") else ""),
+            ("winding down", ", ".join(run.stop.waiting_for)),
+            ("not stopped", ", ".join(run.stop.not_stopped)),
             ("input", run.input_json),
             ("output", run.output_json or run.output_artifact_id),
             (
@@ -126,6 +137,24 @@ def print_run(run: pb.Run) -> None:
             ),
         ]
     )
+
+
+def wait_text(wait: pb.Wait) -> str:
+    """What a run waits for, by the id that ends it where there is one."""
+    match wait.WhichOneof("subject"):
+        case "approval_id":
+            return wait.approval_id
+        case "operation_id":
+            return wait.operation_id
+        case "child_run_id":
+            return wait.child_run_id
+        case "wake_time":
+            return f"{to_datetime(wait.wake_time).astimezone():%Y-%m-%d %H:%M:%S}"
+        case "turn_run_id":
+            return wait.turn_run_id
+        case "message":
+            return "a message"
+    return wait.step_id
 
 
 @command(app, "watch")

@@ -31,7 +31,7 @@ class AgentSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long things of a run may take, in seconds."""
+    """How long things of a run may take, in seconds, and how much it may record."""
 
     grace_seconds: float = 10.0
     """After StopRun, for a call in flight."""
@@ -39,10 +39,30 @@ class Limits:
     """After the grace, until processes are killed."""
     total_seconds: float = 86_400.0
     """Of running; waiting for people and outside systems does not count."""
+    first_response_seconds: float = 300.0
+    """Of running before the agent's first event."""
+    idle_seconds: float = 60.0
+    """Without a pulse of the agent's loop."""
+    tool_seconds: float = 1_800.0
+    """For one tool call."""
     approval_seconds: float = 3_600.0
     """A pending approval or question expires after this."""
     wait_seconds: float = 30 * 86_400.0
     """The longest single wait."""
+    max_events: int = 1_000_000
+    """In the run's log."""
+    max_log_bytes: int = 2**30
+    """Of the run's log."""
+    max_attempts: int = 5
+    """Claims without a new recorded step before the run ends as a CRASH_LOOP."""
+
+
+class OnCodeChange(StrEnum):
+    """What becomes of a run whose code no longer fits its journal."""
+
+    HOLD = "HOLD"
+    FAIL = "FAIL"
+    RESTART = "RESTART"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +86,7 @@ class AgentRevision:
     highest_risk: Risk = Risk.READ
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    on_code_change: OnCodeChange = OnCodeChange.HOLD
     accepts_messages: bool = False
     approvers: tuple[str, ...] = ()
     """Principals who may decide its approvals; empty: the run's starter."""

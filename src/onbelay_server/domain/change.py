@@ -15,6 +15,8 @@ from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.event import EventPayload
+from onbelay_server.domain.message import Message
+from onbelay_server.domain.operation import Operation
 from onbelay_server.domain.request import Request, RequestKey
 from onbelay_server.domain.run import Run, Wait
 
@@ -27,9 +29,10 @@ class Reads:
 
     runs: Sequence[str] = ()
     trees: Sequence[str] = ()
-    """Root ids: every run of these trees, with its waits and its pending approvals."""
+    """Root ids: every run of these trees, with what `open_of` names of each."""
     open_of: Sequence[str] = ()
-    """Run ids whose waits and pending approvals are needed."""
+    """Run ids whose waits, pending approvals, open operations and unread messages are needed."""
+    operations: Sequence[str] = ()
     approvals: Sequence[str] = ()
     artifacts: Sequence[str] = ()
     artifacts_of: Sequence[str] = ()
@@ -49,6 +52,9 @@ class Rows(Protocol):
     def tree(self, root_id: str) -> list[Run]: ...
     def waits(self, run_id: str) -> list[Wait]: ...
     def pending_approvals(self, run_id: str) -> list[Approval]: ...
+    def open_operations(self, run_id: str) -> list[Operation]: ...
+    def unread(self, run_id: str) -> list[Message]: ...
+    def operation(self, operation_id: str) -> Operation | None: ...
     def approval(self, approval_id: str) -> Approval | None: ...
     def artifact(self, artifact_id: str) -> Artifact | None: ...
     def artifacts_of(self, run_id: str) -> list[Artifact]: ...
@@ -58,7 +64,7 @@ class Rows(Protocol):
     def request(self, key: RequestKey) -> Request | None: ...
 
 
-Entity = Run | Wait | Approval | Artifact | Agent | AgentRevision | Request
+Entity = Run | Wait | Approval | Operation | Message | Artifact | Agent | AgentRevision | Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,8 @@ class Change(Generic[T]):
     result: T
     put: Sequence[Entity] = ()
     """Rows to insert or replace. An appended run's row need not be put for its sequence's sake."""
-    delete: Sequence[Wait | Run | Agent | Artifact] = ()
-    """Rows to remove; a run goes with its events, waits, approvals and artifacts."""
+    delete: Sequence[Wait | Message | Run | Agent | Artifact] = ()
+    """Rows to remove; a run goes with its events, waits, approvals, operations, messages and artifacts."""
     events: Sequence[NewEvent | EncodedEvent] = ()
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from onbelay_server.domain import transition
+from onbelay_server.domain.agent import Limits
 from onbelay_server.domain.change import NewEvent
 from onbelay_server.domain.error import Changed, Lost
 from onbelay_server.domain.event import RunFinished, RunStarted, StateChanged
@@ -13,8 +14,6 @@ from onbelay_server.domain.run import Run, RunError, StopRequest
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.domain.transition import Trigger
 
-MAX_ATTEMPTS = 5
-"""Claims without a new recorded step before a run ends as a CRASH_LOOP."""
 BACKOFF_US = (0, 1_000_000, 5_000_000, 30_000_000, 120_000_000)
 """How long a run that lost its worker waits before it is claimed again, by attempt."""
 
@@ -31,6 +30,9 @@ def moved(
 ) -> tuple[Run, NewEvent]:
     """The run in its new state and the event that says so. `fields` change with it."""
     transition.check(run.state, trigger, target)
+    if run.state is RunState.RUNNING and run.claim_us is not None:
+        fields.setdefault("active_us", run.active_us + max(now_us - run.claim_us, 0))
+        fields.setdefault("claim_us", None)
     after = replace(run, state=target, update_us=now_us, **fields)
     event = StateChanged(
         from_state=run.state,
@@ -79,6 +81,7 @@ def claimed(run: Run, owner: str, until_us: int, now_us: int) -> tuple[Run, NewE
         epoch=run.epoch + 1,
         attempt=run.attempt + 1,
         start_us=run.start_us or now_us,
+        claim_us=now_us,
     )
 
 
@@ -97,9 +100,11 @@ def given_back(run: Run, now_us: int, reason: str) -> tuple[Run, NewEvent]:
     )
 
 
-def worker_lost(run: Run, now_us: int, reason: str) -> tuple[Run, list[NewEvent]]:
+def worker_lost(
+    run: Run, now_us: int, reason: str, *, max_attempts: int = Limits().max_attempts
+) -> tuple[Run, list[NewEvent]]:
     """The worker of a running run is gone: it waits its turn again, or its attempts are spent."""
-    if run.attempt >= MAX_ATTEMPTS:
+    if run.attempt >= max_attempts:
         error = RunError(
             reason=FailureReason.CRASH_LOOP,
             message=f"{run.attempt} attempts without a new recorded step; the last: {reason}",

@@ -34,6 +34,21 @@ class StopRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Why a run is held, or will be at its next boundary."""
+
+    requested_by: str = ""
+    """Empty when its own replay diverged."""
+    request_us: int
+    step_id: str = ""
+    """Diverged: the call that does not fit."""
+    recorded: str = ""
+    """Diverged: what the journal has there."""
+    found: str = ""
+    """Diverged: what the code asked for instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run of an agent, as its row holds it. Immutable: change is `dataclasses.replace`."""
 
@@ -66,7 +81,22 @@ class Run:
     """Claims since the last one that recorded a new step."""
     ready_us: int
     """Not claimed earlier."""
-    pause_requested: bool = False
+    pause: Pause | None = None
+    """Set from PauseRun (or a divergence) to ResumeRun."""
+    code_python: str = ""
+    """The minor version of Python its journal was begun with, such as `3.12`."""
+    code_fingerprint: str = ""
+    """SHA-256 of the agent's source when its journal was begun."""
+    replay_after: int = 0
+    """The journal begins behind this sequence; 0 unless changed code made it begin anew."""
+    active_us: int = 0
+    """How long it has been RUNNING in earlier epochs; waits do not count."""
+    claim_us: int | None = None
+    """When its present epoch was claimed."""
+    message_count: int = 0
+    """Messages sent to it so far."""
+    child_count: int = 0
+    """Child runs it started so far."""
 
     last_sequence: int = 0
     oldest_sequence: int = 1
@@ -93,6 +123,8 @@ class Wait:
     until_us: int | None = None
     """When it ends by itself: a timer fires, an approval expires. None: never."""
     approval_id: str | None = None
+    operation_id: str | None = None
+    child_run_id: str | None = None
 
 
 def waiting_state(waits: list[Wait]) -> RunState:

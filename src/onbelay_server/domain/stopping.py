@@ -1,15 +1,17 @@
-"""How a run is stopped: all of its tree, in one transaction."""
+"""How runs are stopped: all of a tree in one transaction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from onbelay_server.domain.change import Change, Entity, NewEvent, Rows
+from onbelay_server.domain.family import child_ended
 from onbelay_server.domain.lifecycle import ended, moved
+from onbelay_server.domain.message import Message
 from onbelay_server.domain.run import Run, StopRequest, Wait
 from onbelay_server.domain.state import RunState
 from onbelay_server.domain.transition import Trigger
-from onbelay_server.domain.waiting import voided
+from onbelay_server.domain.waiting import closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,58 +25,53 @@ class StopOrder:
     kill_us: int
 
 
-def is_alive(run: Run) -> bool:
-    """Whether something of the run may still be at work: a worker holds it."""
-    return run.owner is not None
+@dataclass(slots=True)
+class Parts:
+    """A change that is being put together."""
+
+    put: list[Entity] = field(default_factory=list)
+    delete: list[Wait | Message] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
 
 
 def stop_tree(rows: Rows, run: Run, order: StopOrder, now_us: int) -> Change[Run]:
-    """Stop a run and everything below it. One that ended, or is stopping already, stays so."""
-    put: list[Entity] = []
-    delete: list[Wait] = []
-    events: list[NewEvent] = []
+    """Stop a run and everything below it. A run that ended, or is stopping already, stays as it is.
+
+    Needs the run's tree and its parent."""
+    parts = Parts()
     answer = run
     for member in subtree(rows.tree(run.root_id), run.id):
-        if member.state.is_final or member.state is RunState.STOPPING:
-            continue
-        approvals, lost = voided(
-            member.id, rows.pending_approvals(member.id), "the run was stopped", now_us
-        )
-        stop = StopRequest(
-            requested_by=order.requested_by,
-            reason=order.reason,
-            request_us=now_us,
-            grace_until_us=now_us + order.grace_us,
-            kill_us=now_us + order.grace_us + order.kill_us,
-            root_id=run.id,
-        )
-        if is_alive(member):
-            after, change = moved(
-                member,
-                Trigger.STOP,
-                RunState.STOPPING,
-                now_us,
-                reason=order.reason,
-                changed_by=order.requested_by,
-                stop=stop,
-            )
-            moves = [change]
-        else:
-            after, moves = ended(
-                member,
-                Trigger.STOP,
-                RunState.STOPPED,
-                now_us,
-                reason=order.reason,
-                changed_by=order.requested_by,
-                stop=stop,
-            )
-        put += [after, *approvals]
-        delete += rows.waits(member.id)
-        events += [*lost, *moves]
+        after = _stop(rows, parts, member, order, now_us)
         if member.id == run.id:
             answer = after
-    return Change(result=answer, put=put, delete=delete, events=events)
+    if answer is not run and answer.state.is_final:
+        _tell_parent(rows, parts, answer, now_us)
+    return Change(result=answer, put=parts.put, delete=parts.delete, events=parts.events)
+
+
+def concluded(
+    rows: Rows, after: Run, moves: list[NewEvent], now_us: int, *, grace_us: int, kill_us: int
+) -> Change[Run]:
+    """A run's end with all that follows from it: what it waited for is closed, what it started is
+    stopped, and a parent that waits for it goes on. `moves` are its last events.
+
+    Needs the run's open rows, its parent with its open rows and, if it has children, its tree."""
+    parts = Parts()
+    _close(rows, parts, after.id, "the run ended", now_us)
+    parts.put.append(after)
+    parts.events += moves
+    if after.child_count:
+        order = StopOrder(
+            run_id=after.id,
+            requested_by=after.starter,
+            reason="its parent ended",
+            grace_us=grace_us,
+            kill_us=kill_us,
+        )
+        for member in subtree(rows.tree(after.root_id), after.id)[1:]:
+            _stop(rows, parts, member, order, now_us)
+    _tell_parent(rows, parts, after, now_us)
+    return Change(result=after, put=parts.put, delete=parts.delete, events=parts.events)
 
 
 def wound_down(
@@ -110,3 +107,57 @@ def subtree(tree: list[Run], top_id: str) -> list[Run]:
     for run in below:
         below.extend(children.get(run.id, ()))
     return below
+
+
+def _stop(rows: Rows, parts: Parts, member: Run, order: StopOrder, now_us: int) -> Run:
+    if member.state.is_final or member.state is RunState.STOPPING:
+        return member
+    _close(rows, parts, member.id, "the run was stopped", now_us)
+    stop = StopRequest(
+        requested_by=order.requested_by,
+        reason=order.reason,
+        request_us=now_us,
+        grace_until_us=now_us + order.grace_us,
+        kill_us=now_us + order.grace_us + order.kill_us,
+        root_id=order.run_id,
+    )
+    if member.owner is not None:
+        # A worker holds it: something of it may still be at work.
+        after, change = moved(
+            member,
+            Trigger.STOP,
+            RunState.STOPPING,
+            now_us,
+            reason=order.reason,
+            changed_by=order.requested_by,
+            stop=stop,
+        )
+        moves = [change]
+    else:
+        after, moves = ended(
+            member,
+            Trigger.STOP,
+            RunState.STOPPED,
+            now_us,
+            reason=order.reason,
+            changed_by=order.requested_by,
+            stop=stop,
+        )
+    parts.put.append(after)
+    parts.events += moves
+    return after
+
+
+def _close(rows: Rows, parts: Parts, run_id: str, reason: str, now_us: int) -> None:
+    """Everything the run waited for, or kept for its agent, loses its object."""
+    put, events = closed(rows, run_id, reason, now_us)
+    parts.put += put
+    parts.events += events
+    parts.delete += [*rows.waits(run_id), *rows.unread(run_id)]
+
+
+def _tell_parent(rows: Rows, parts: Parts, child: Run, now_us: int) -> None:
+    put, delete, events = child_ended(rows, child, now_us)
+    parts.put += put
+    parts.delete += delete
+    parts.events += events

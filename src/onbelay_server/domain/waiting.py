@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from onbelay_server.domain.approval import Approval
-from onbelay_server.domain.change import Change, NewEvent, Rows
-from onbelay_server.domain.event import ApprovalExpired, ApprovalVoided, TimerFired
+from onbelay_server.domain.change import Entity, NewEvent, Rows
+from onbelay_server.domain.event import (
+    ApprovalExpired,
+    ApprovalVoided,
+    OperationExpired,
+    TimerFired,
+)
 from onbelay_server.domain.lifecycle import moved
+from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.run import Run, Wait, waiting_state
-from onbelay_server.domain.state import ApprovalState, RunState
+from onbelay_server.domain.state import ApprovalState, RunState, StepKind
 from onbelay_server.domain.transition import Trigger
 
 
@@ -38,32 +44,37 @@ def resolved(run: Run, now_us: int, reason: str) -> tuple[Run, list[NewEvent]]:
 
 
 def due(
-    run: Run, wait: Wait, approval: Approval | None, now_us: int
-) -> tuple[Run, list[NewEvent], Approval | None]:
-    """A wait reached its end by itself: a timer fires, an approval expires."""
+    rows: Rows, run: Run, wait: Wait, now_us: int
+) -> tuple[Run, list[Entity], list[NewEvent]] | None:
+    """A wait reached its end by itself: a timer fires, an approval or an operation expires.
+
+    None when nothing of that kind ends it: it has been the longest wait the run may have."""
+    if wait.kind is StepKind.TIMER:
+        event = NewEvent(run.id, TimerFired(due_us=wait.until_us or now_us), wait.step_id)
+        return _ended_by(run, event, [], now_us, "a timer fired")
+    approval = rows.approval(wait.approval_id) if wait.approval_id else None
     if approval is not None and approval.state is ApprovalState.PENDING:
         expired = replace(approval, state=ApprovalState.EXPIRED, decide_us=now_us)
-        events = [NewEvent(run.id, ApprovalExpired(approval_id=approval.id), wait.step_id)]
-        after, moves = resolved(run, now_us, "an approval expired")
-        return after, [*events, *moves], expired
-    fired = NewEvent(run.id, TimerFired(due_us=wait.until_us or now_us), wait.step_id)
-    after, moves = resolved(run, now_us, "a timer fired")
-    return after, [fired, *moves], None
+        event = NewEvent(run.id, ApprovalExpired(approval_id=approval.id), wait.step_id)
+        return _ended_by(run, event, [expired], now_us, "an approval expired")
+    operation = rows.operation(wait.operation_id) if wait.operation_id else None
+    if operation is not None and _has_expired(operation, now_us):
+        late = replace(operation, state=OperationState.EXPIRED)
+        event = NewEvent(run.id, OperationExpired(operation_id=operation.id), wait.step_id)
+        return _ended_by(run, event, [late], now_us, "an operation expired")
+    return None
 
 
-def concluded(rows: Rows, after: Run, moves: Sequence[NewEvent], now_us: int) -> Change[None]:
-    """The unit by which a run is let go. Of one that ended nothing stays open: its pending
-    approvals are voided, its waits are gone. The unit must read what is `open_of` the run."""
-    if not after.state.is_final:
-        return Change(result=None, put=[after], events=moves)
-    pending = rows.pending_approvals(after.id)
-    approvals, lost = voided(after.id, pending, "the run ended", now_us)
-    return Change(
-        result=None,
-        put=[after, *approvals],
-        delete=rows.waits(after.id),
-        events=[*lost, *moves],
-    )
+def _has_expired(operation: Operation, now_us: int) -> bool:
+    is_late = operation.expire_us is not None and operation.expire_us <= now_us
+    return is_late and operation.state is OperationState.OPEN
+
+
+def _ended_by(
+    run: Run, event: NewEvent, put: list[Entity], now_us: int, reason: str
+) -> tuple[Run, list[Entity], list[NewEvent]]:
+    after, moves = resolved(run, now_us, reason)
+    return after, put, [event, *moves]
 
 
 def voided(
@@ -76,3 +87,12 @@ def voided(
         for one in approvals
     ]
     return after, events
+
+
+def closed(
+    rows: Rows, run_id: str, reason: str, now_us: int
+) -> tuple[list[Entity], list[NewEvent]]:
+    """Approvals and operations of a run that ends."""
+    approvals, events = voided(run_id, rows.pending_approvals(run_id), reason, now_us)
+    operations = [replace(one, state=OperationState.VOIDED) for one in rows.open_operations(run_id)]
+    return [*approvals, *operations], events

@@ -17,6 +17,8 @@ class CredentialKind(StrEnum):
     """The operator's tokens file."""
     DEVELOPER = "DEVELOPER"
     """Made by the server for the person who runs it on their own machine."""
+    OPERATION = "OPERATION"
+    """The token of one operation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

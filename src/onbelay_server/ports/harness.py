@@ -55,6 +55,10 @@ class Copy(Protocol):
         """Tell the copy something. Ordered; never blocks; nothing happens when it is gone."""
         ...
 
+    def is_to_blame(self) -> bool:
+        """Asked when it gives no pulse: False when another copy blocks the loop both run on."""
+        ...
+
     async def kill(self) -> Sequence[str]:
         """End it now, with every process of it. What cannot be ended is returned by name: threads
         of this process, by the step they run. Idempotent."""

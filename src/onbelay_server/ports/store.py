@@ -10,6 +10,7 @@ from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Decide, Reads
+from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import ApprovalKind, ApprovalState, RunState
@@ -93,6 +94,14 @@ class ApprovalFilter:
     """A principal: only what it may decide."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFilter:
+    """Which operations a list is about. Empty fields match everything."""
+
+    run_id: str = ""
+    states: Sequence[OperationState] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a newest-first page ended: the last row's creation time and id."""
@@ -169,6 +178,14 @@ class Store(Protocol):
         self, viewer: Viewer, which: ApprovalFilter, *, after: Place | None, limit: int
     ) -> list[Approval]:
         """Newest first. A viewer sees the approvals of runs it sees and those it may decide."""
+        ...
+
+    async def operation(self, operation_id: str) -> Operation | None: ...
+
+    async def list_operations(
+        self, viewer: Viewer, which: OperationFilter, *, after: Place | None, limit: int
+    ) -> list[Operation]:
+        """Newest first, of runs the viewer sees."""
         ...
 
     async def artifact(self, artifact_id: str) -> Artifact | None: ...

@@ -36,6 +36,8 @@ const (
 	CredentialKind_CREDENTIAL_KIND_API_KEY CredentialKind = 3
 	// A run's own token.
 	CredentialKind_CREDENTIAL_KIND_RUN CredentialKind = 4
+	// An operation's own token.
+	CredentialKind_CREDENTIAL_KIND_OPERATION CredentialKind = 5
 )
 
 // Enum value maps for CredentialKind.
@@ -46,6 +48,7 @@ var (
 		2: "CREDENTIAL_KIND_DEVELOPER",
 		3: "CREDENTIAL_KIND_API_KEY",
 		4: "CREDENTIAL_KIND_RUN",
+		5: "CREDENTIAL_KIND_OPERATION",
 	}
 	CredentialKind_value = map[string]int32{
 		"CREDENTIAL_KIND_UNSPECIFIED": 0,
@@ -53,6 +56,7 @@ var (
 		"CREDENTIAL_KIND_DEVELOPER":   2,
 		"CREDENTIAL_KIND_API_KEY":     3,
 		"CREDENTIAL_KIND_RUN":         4,
+		"CREDENTIAL_KIND_OPERATION":   5,
 	}
 )
 
@@ -532,13 +536,14 @@ const file_onbelay_v1_access_proto_rawDesc = "" +
 	"\vrevoke_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"revokeTime\x12\x1d\n" +
 	"\n" +
-	"rotated_to\x18\f \x01(\tR\trotatedTo*\xa1\x01\n" +
+	"rotated_to\x18\f \x01(\tR\trotatedTo*\xc0\x01\n" +
 	"\x0eCredentialKind\x12\x1f\n" +
 	"\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15CREDENTIAL_KIND_TOKEN\x10\x01\x12\x1d\n" +
 	"\x19CREDENTIAL_KIND_DEVELOPER\x10\x02\x12\x1b\n" +
 	"\x17CREDENTIAL_KIND_API_KEY\x10\x03\x12\x17\n" +
-	"\x13CREDENTIAL_KIND_RUN\x10\x04B\x9e\x01\n" +
+	"\x13CREDENTIAL_KIND_RUN\x10\x04\x12\x1d\n" +
+	"\x19CREDENTIAL_KIND_OPERATION\x10\x05B\x9e\x01\n" +
 	"\x0ecom.onbelay.v1B\vAccessProtoP\x01Z6github.com/onbelay/onbelay/gen/go/onbelay/v1;onbelayv1\xa2\x02\x03OXX\xaa\x02\n" +
 	"Onbelay.V1\xca\x02\n" +
 	"Onbelay\\V1\xe2\x02\x16Onbelay\\V1\\GPBMetadata\xea\x02\vOnbelay::V1b\x06proto3"

@@ -205,7 +205,8 @@ type Agent struct {
 	Source AgentSource `protobuf:"varint,6,opt,name=source,proto3,enum=onbelay.v1.AgentSource" json:"source,omitempty"`
 	// The principal who owns it. Given by the service.
 	Owner string `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`
-	// The blueprint it was made from. Empty when none. Given by the service.
+	// The registered code it runs, a blueprint or any other. CreateAgent takes it; it never
+	// changes afterwards. Empty when it runs none, or is itself defined by that code.
 	Blueprint string `protobuf:"bytes,8,opt,name=blueprint,proto3" json:"blueprint,omitempty"`
 	// How it is executed.
 	Harness *Harness `protobuf:"bytes,9,opt,name=harness,proto3" json:"harness,omitempty"`
@@ -582,28 +583,45 @@ func (x *ApprovalPolicy) GetExpireAfter() *durationpb.Duration {
 	return nil
 }
 
-// Bounds of each run of an agent.
+// Bounds of each run of an agent. An agent that is read shows the values that apply.
 type AgentLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// From start to end, waits included, 1 second to 365 days. Absent means 30 days.
+	// Of running, 1 second to 365 days: waits for people, outside systems, child runs and
+	// time do not count. Past it the run ends with TIMED_OUT. Absent means 1 day.
 	Total *durationpb.Duration `protobuf:"bytes,1,opt,name=total,proto3" json:"total,omitempty"`
-	// The longest single wait, 1 second to 30 days. Absent means 30 days.
-	LongestWait *durationpb.Duration `protobuf:"bytes,2,opt,name=longest_wait,json=longestWait,proto3" json:"longest_wait,omitempty"`
-	// Without a pulse of the agent's loop, 1 second to 1 hour. Absent means 60 seconds.
-	Idle *durationpb.Duration `protobuf:"bytes,3,opt,name=idle,proto3" json:"idle,omitempty"`
-	// For calls in flight after a stop, 0 to 10 minutes. Absent means 5 seconds.
-	StopGrace *durationpb.Duration `protobuf:"bytes,4,opt,name=stop_grace,json=stopGrace,proto3" json:"stop_grace,omitempty"`
+	// Of running before the agent says or asks anything, 1 second to 1 day. Past it the
+	// run ends with TIMED_OUT. Absent means 5 minutes.
+	FirstResponse *durationpb.Duration `protobuf:"bytes,2,opt,name=first_response,json=firstResponse,proto3" json:"first_response,omitempty"`
+	// For one tool call, 1 second to 1 day. Past it the call fails. Absent means
+	// 30 minutes.
+	PerTool *durationpb.Duration `protobuf:"bytes,3,opt,name=per_tool,json=perTool,proto3" json:"per_tool,omitempty"`
+	// Without a pulse of the agent's loop, 1 second to 1 hour. Past it a run whose own code
+	// blocks ends with TIMED_OUT; one that another blocks is run again elsewhere. Absent
+	// means 60 seconds.
+	Idle *durationpb.Duration `protobuf:"bytes,4,opt,name=idle,proto3" json:"idle,omitempty"`
+	// The longest single wait, 1 second to 30 days. Past it the run ends with TIMED_OUT.
+	// Absent means 30 days.
+	LongestWait *durationpb.Duration `protobuf:"bytes,5,opt,name=longest_wait,json=longestWait,proto3" json:"longest_wait,omitempty"`
+	// For calls in flight after a stop, 0 to 10 minutes. Absent means 10 seconds.
+	StopGrace *durationpb.Duration `protobuf:"bytes,6,opt,name=stop_grace,json=stopGrace,proto3" json:"stop_grace,omitempty"`
+	// From the end of stop_grace until what is left is killed, 0 to 10 minutes. Absent
+	// means 5 seconds.
+	StopKill *durationpb.Duration `protobuf:"bytes,7,opt,name=stop_kill,json=stopKill,proto3" json:"stop_kill,omitempty"`
 	// How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds.
-	HoldWait *durationpb.Duration `protobuf:"bytes,5,opt,name=hold_wait,json=holdWait,proto3" json:"hold_wait,omitempty"`
-	// Attempts without a new step, 1 to 100. Absent means 3.
-	MaxAttempts *uint32 `protobuf:"varint,6,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
-	// Events in the log, 100 to 10,000,000. Absent means 1,000,000.
-	MaxEvents *uint32 `protobuf:"varint,7,opt,name=max_events,json=maxEvents,proto3,oneof" json:"max_events,omitempty"`
+	HoldWait *durationpb.Duration `protobuf:"bytes,8,opt,name=hold_wait,json=holdWait,proto3" json:"hold_wait,omitempty"`
+	// Attempts without a new step, 1 to 100. Past it the run ends with CRASH_LOOP. Absent
+	// means 5.
+	MaxAttempts *uint32 `protobuf:"varint,9,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
+	// Events in the log, 100 to 10,000,000. At 80 % the log warns; at the limit the run
+	// ends with HISTORY_LIMIT. Absent means 1,000,000.
+	MaxEvents *uint32 `protobuf:"varint,10,opt,name=max_events,json=maxEvents,proto3,oneof" json:"max_events,omitempty"`
+	// Bytes of the log, 1 MiB to 64 GiB, as max_events. Absent means 1 GiB.
+	MaxLogBytes *uint64 `protobuf:"varint,11,opt,name=max_log_bytes,json=maxLogBytes,proto3,oneof" json:"max_log_bytes,omitempty"`
 	// Memory of the agent's process in bytes, from 16 MB. Absent means the server's
 	// setting.
-	MaxMemoryBytes *uint64 `protobuf:"varint,8,opt,name=max_memory_bytes,json=maxMemoryBytes,proto3,oneof" json:"max_memory_bytes,omitempty"`
+	MaxMemoryBytes *uint64 `protobuf:"varint,12,opt,name=max_memory_bytes,json=maxMemoryBytes,proto3,oneof" json:"max_memory_bytes,omitempty"`
 	// Runs of this agent at the same time. Absent means no limit of its own.
-	MaxConcurrentRuns *uint32 `protobuf:"varint,9,opt,name=max_concurrent_runs,json=maxConcurrentRuns,proto3,oneof" json:"max_concurrent_runs,omitempty"`
+	MaxConcurrentRuns *uint32 `protobuf:"varint,13,opt,name=max_concurrent_runs,json=maxConcurrentRuns,proto3,oneof" json:"max_concurrent_runs,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -645,9 +663,16 @@ func (x *AgentLimits) GetTotal() *durationpb.Duration {
 	return nil
 }
 
-func (x *AgentLimits) GetLongestWait() *durationpb.Duration {
+func (x *AgentLimits) GetFirstResponse() *durationpb.Duration {
 	if x != nil {
-		return x.LongestWait
+		return x.FirstResponse
+	}
+	return nil
+}
+
+func (x *AgentLimits) GetPerTool() *durationpb.Duration {
+	if x != nil {
+		return x.PerTool
 	}
 	return nil
 }
@@ -659,9 +684,23 @@ func (x *AgentLimits) GetIdle() *durationpb.Duration {
 	return nil
 }
 
+func (x *AgentLimits) GetLongestWait() *durationpb.Duration {
+	if x != nil {
+		return x.LongestWait
+	}
+	return nil
+}
+
 func (x *AgentLimits) GetStopGrace() *durationpb.Duration {
 	if x != nil {
 		return x.StopGrace
+	}
+	return nil
+}
+
+func (x *AgentLimits) GetStopKill() *durationpb.Duration {
+	if x != nil {
+		return x.StopKill
 	}
 	return nil
 }
@@ -683,6 +722,13 @@ func (x *AgentLimits) GetMaxAttempts() uint32 {
 func (x *AgentLimits) GetMaxEvents() uint32 {
 	if x != nil && x.MaxEvents != nil {
 		return *x.MaxEvents
+	}
+	return 0
+}
+
+func (x *AgentLimits) GetMaxLogBytes() uint64 {
+	if x != nil && x.MaxLogBytes != nil {
+		return *x.MaxLogBytes
 	}
 	return 0
 }
@@ -920,21 +966,27 @@ const file_onbelay_v1_agent_proto_rawDesc = "" +
 	"\rreview_result\x18\x04 \x01(\bR\freviewResult\x12:\n" +
 	"\vundo_window\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"undoWindow\x12<\n" +
-	"\fexpire_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vexpireAfter\"\x9a\x04\n" +
+	"\fexpire_after\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vexpireAfter\"\x85\x06\n" +
 	"\vAgentLimits\x12/\n" +
-	"\x05total\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05total\x12<\n" +
-	"\flongest_wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vlongestWait\x12-\n" +
-	"\x04idle\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04idle\x128\n" +
+	"\x05total\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05total\x12@\n" +
+	"\x0efirst_response\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rfirstResponse\x124\n" +
+	"\bper_tool\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aperTool\x12-\n" +
+	"\x04idle\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12<\n" +
+	"\flongest_wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vlongestWait\x128\n" +
 	"\n" +
-	"stop_grace\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tstopGrace\x126\n" +
-	"\thold_wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bholdWait\x12&\n" +
-	"\fmax_attempts\x18\x06 \x01(\rH\x00R\vmaxAttempts\x88\x01\x01\x12\"\n" +
+	"stop_grace\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tstopGrace\x126\n" +
+	"\tstop_kill\x18\a \x01(\v2\x19.google.protobuf.DurationR\bstopKill\x126\n" +
+	"\thold_wait\x18\b \x01(\v2\x19.google.protobuf.DurationR\bholdWait\x12&\n" +
+	"\fmax_attempts\x18\t \x01(\rH\x00R\vmaxAttempts\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"max_events\x18\a \x01(\rH\x01R\tmaxEvents\x88\x01\x01\x12-\n" +
-	"\x10max_memory_bytes\x18\b \x01(\x04H\x02R\x0emaxMemoryBytes\x88\x01\x01\x123\n" +
-	"\x13max_concurrent_runs\x18\t \x01(\rH\x03R\x11maxConcurrentRuns\x88\x01\x01B\x0f\n" +
+	"max_events\x18\n" +
+	" \x01(\rH\x01R\tmaxEvents\x88\x01\x01\x12'\n" +
+	"\rmax_log_bytes\x18\v \x01(\x04H\x02R\vmaxLogBytes\x88\x01\x01\x12-\n" +
+	"\x10max_memory_bytes\x18\f \x01(\x04H\x03R\x0emaxMemoryBytes\x88\x01\x01\x123\n" +
+	"\x13max_concurrent_runs\x18\r \x01(\rH\x04R\x11maxConcurrentRuns\x88\x01\x01B\x0f\n" +
 	"\r_max_attemptsB\r\n" +
-	"\v_max_eventsB\x13\n" +
+	"\v_max_eventsB\x10\n" +
+	"\x0e_max_log_bytesB\x13\n" +
 	"\x11_max_memory_bytesB\x16\n" +
 	"\x14_max_concurrent_runs\"\xb0\x01\n" +
 	"\rAgentRevision\x12\x1a\n" +
@@ -1019,18 +1071,21 @@ var file_onbelay_v1_agent_proto_depIdxs = []int32{
 	15, // 14: onbelay.v1.ApprovalPolicy.undo_window:type_name -> google.protobuf.Duration
 	15, // 15: onbelay.v1.ApprovalPolicy.expire_after:type_name -> google.protobuf.Duration
 	15, // 16: onbelay.v1.AgentLimits.total:type_name -> google.protobuf.Duration
-	15, // 17: onbelay.v1.AgentLimits.longest_wait:type_name -> google.protobuf.Duration
-	15, // 18: onbelay.v1.AgentLimits.idle:type_name -> google.protobuf.Duration
-	15, // 19: onbelay.v1.AgentLimits.stop_grace:type_name -> google.protobuf.Duration
-	15, // 20: onbelay.v1.AgentLimits.hold_wait:type_name -> google.protobuf.Duration
-	3,  // 21: onbelay.v1.AgentRevision.agent:type_name -> onbelay.v1.Agent
-	14, // 22: onbelay.v1.AgentRevision.create_time:type_name -> google.protobuf.Timestamp
-	3,  // 23: onbelay.v1.Blueprint.agent:type_name -> onbelay.v1.Agent
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	15, // 17: onbelay.v1.AgentLimits.first_response:type_name -> google.protobuf.Duration
+	15, // 18: onbelay.v1.AgentLimits.per_tool:type_name -> google.protobuf.Duration
+	15, // 19: onbelay.v1.AgentLimits.idle:type_name -> google.protobuf.Duration
+	15, // 20: onbelay.v1.AgentLimits.longest_wait:type_name -> google.protobuf.Duration
+	15, // 21: onbelay.v1.AgentLimits.stop_grace:type_name -> google.protobuf.Duration
+	15, // 22: onbelay.v1.AgentLimits.stop_kill:type_name -> google.protobuf.Duration
+	15, // 23: onbelay.v1.AgentLimits.hold_wait:type_name -> google.protobuf.Duration
+	3,  // 24: onbelay.v1.AgentRevision.agent:type_name -> onbelay.v1.Agent
+	14, // 25: onbelay.v1.AgentRevision.create_time:type_name -> google.protobuf.Timestamp
+	3,  // 26: onbelay.v1.Blueprint.agent:type_name -> onbelay.v1.Agent
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_onbelay_v1_agent_proto_init() }

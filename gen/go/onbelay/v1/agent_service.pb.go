@@ -1309,7 +1309,8 @@ type ForkBlueprintRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The blueprint's name.
 	Blueprint string `protobuf:"bytes,1,opt,name=blueprint,proto3" json:"blueprint,omitempty"`
-	// The name of the new agent. Empty means the blueprint's.
+	// The name of the new agent. Empty means the blueprint's, or, where that is taken, the
+	// first free one of `<blueprint>-2`, `<blueprint>-3` and so on.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The caller's own name for this request. Empty means none.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

@@ -288,6 +288,10 @@ func (ApprovalScope) EnumDescriptor() ([]byte, []int) {
 }
 
 // A question to a person that a run waits for.
+//
+// Title, summary, comment and evidence are display forms: characters that a screen acts
+// on instead of showing, and long runs of blanks, are written out. body_sha256 covers the
+// originals.
 type Approval struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `apr_` and 26 characters of [0-9a-z].
@@ -302,8 +306,7 @@ type Approval struct {
 	Kind ApprovalKind `protobuf:"varint,5,opt,name=kind,proto3,enum=onbelay.v1.ApprovalKind" json:"kind,omitempty"`
 	// Where it stands.
 	State ApprovalState `protobuf:"varint,6,opt,name=state,proto3,enum=onbelay.v1.ApprovalState" json:"state,omitempty"`
-	// The question in one line. At most 200 characters; shown with control and
-	// direction characters escaped.
+	// The question in one line. At most 200 characters, cut with an ellipsis.
 	Title string `protobuf:"bytes,7,opt,name=title,proto3" json:"title,omitempty"`
 	// The question at length, as Markdown from the agent: untrusted. At most 64 KB.
 	// Left out of lists unless the view is FULL.
@@ -354,9 +357,11 @@ type Approval struct {
 	// Why not, in words. Empty when can_decide holds.
 	CannotDecideReason string `protobuf:"bytes,29,opt,name=cannot_decide_reason,json=cannotDecideReason,proto3" json:"cannot_decide_reason,omitempty"`
 	// For the kind BUDGET: the limit that was reached and what is asked for.
-	Budget        *ApprovalBudget `protobuf:"bytes,30,opt,name=budget,proto3" json:"budget,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Budget *ApprovalBudget `protobuf:"bytes,30,opt,name=budget,proto3" json:"budget,omitempty"`
+	// Whether a display form was cut, so that it is not all of what body_sha256 covers.
+	DisplayTruncated bool `protobuf:"varint,31,opt,name=display_truncated,json=displayTruncated,proto3" json:"display_truncated,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Approval) Reset() {
@@ -597,6 +602,13 @@ func (x *Approval) GetBudget() *ApprovalBudget {
 		return x.Budget
 	}
 	return nil
+}
+
+func (x *Approval) GetDisplayTruncated() bool {
+	if x != nil {
+		return x.DisplayTruncated
+	}
+	return false
 }
 
 // A call that is to be approved. Exactly these bytes are executed.
@@ -868,7 +880,8 @@ var File_onbelay_v1_approval_proto protoreflect.FileDescriptor
 const file_onbelay_v1_approval_proto_rawDesc = "" +
 	"\n" +
 	"\x19onbelay/v1/approval.proto\x12\n" +
-	"onbelay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15onbelay/v1/tool.proto\"\xdf\t\n" +
+	"onbelay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15onbelay/v1/tool.proto\"\x8c\n" +
+	"\n" +
 	"\bApproval\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x19\n" +
@@ -907,7 +920,8 @@ const file_onbelay_v1_approval_proto_rawDesc = "" +
 	"\n" +
 	"can_decide\x18\x1c \x01(\bR\tcanDecide\x120\n" +
 	"\x14cannot_decide_reason\x18\x1d \x01(\tR\x12cannotDecideReason\x122\n" +
-	"\x06budget\x18\x1e \x01(\v2\x1a.onbelay.v1.ApprovalBudgetR\x06budget\"\xc3\x01\n" +
+	"\x06budget\x18\x1e \x01(\v2\x1a.onbelay.v1.ApprovalBudgetR\x06budget\x12+\n" +
+	"\x11display_truncated\x18\x1f \x01(\bR\x10displayTruncated\"\xc3\x01\n" +
 	"\fApprovalCall\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x12\n" +
 	"\x04tool\x18\x02 \x01(\tR\x04tool\x12!\n" +

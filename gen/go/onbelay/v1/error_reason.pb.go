@@ -73,6 +73,9 @@ const (
 	ErrorReason_ERROR_REASON_NOT_AN_APPROVER ErrorReason = 22
 	// PERMISSION_DENIED: the tool is not among those the run may call. Metadata: tool.
 	ErrorReason_ERROR_REASON_TOOL_NOT_ALLOWED ErrorReason = 23
+	// PERMISSION_DENIED: the agent names who may start it, and the caller is not among
+	// them.
+	ErrorReason_ERROR_REASON_AGENT_NOT_ALLOWED ErrorReason = 24
 	// NOT_FOUND: unknown, or not the caller's to know of; the answer is the same.
 	// Metadata: resource, the kind of thing.
 	ErrorReason_ERROR_REASON_NOT_FOUND ErrorReason = 30
@@ -130,9 +133,11 @@ const (
 	// FAILED_PRECONDITION: the scope reaches further than the request or policy allows.
 	// Metadata: allowed_scope.
 	ErrorReason_ERROR_REASON_SCOPE_TOO_WIDE ErrorReason = 76
-	// INVALID_ARGUMENT with BadRequest: the answer does not fit the answer schema.
+	// INVALID_ARGUMENT with BadRequest: the answer of an approval, or the result of an
+	// operation, does not fit its schema.
 	ErrorReason_ERROR_REASON_ANSWER_MISMATCH ErrorReason = 77
-	// FAILED_PRECONDITION: the operation was completed otherwise before, or expired.
+	// FAILED_PRECONDITION: the operation was completed otherwise before, expired, or its run
+	// ended.
 	// Metadata: state.
 	ErrorReason_ERROR_REASON_OPERATION_CLOSED ErrorReason = 80
 	// PERMISSION_DENIED: the operation's token does not match.
@@ -193,6 +198,7 @@ var (
 		21:  "ERROR_REASON_RISK_NOT_ALLOWED",
 		22:  "ERROR_REASON_NOT_AN_APPROVER",
 		23:  "ERROR_REASON_TOOL_NOT_ALLOWED",
+		24:  "ERROR_REASON_AGENT_NOT_ALLOWED",
 		30:  "ERROR_REASON_NOT_FOUND",
 		31:  "ERROR_REASON_NAME_TAKEN",
 		40:  "ERROR_REASON_INVALID_JSON",
@@ -253,6 +259,7 @@ var (
 		"ERROR_REASON_RISK_NOT_ALLOWED":        21,
 		"ERROR_REASON_NOT_AN_APPROVER":         22,
 		"ERROR_REASON_TOOL_NOT_ALLOWED":        23,
+		"ERROR_REASON_AGENT_NOT_ALLOWED":       24,
 		"ERROR_REASON_NOT_FOUND":               30,
 		"ERROR_REASON_NAME_TAKEN":              31,
 		"ERROR_REASON_INVALID_JSON":            40,
@@ -329,7 +336,7 @@ var File_onbelay_v1_error_reason_proto protoreflect.FileDescriptor
 const file_onbelay_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
 	"\x1donbelay/v1/error_reason.proto\x12\n" +
-	"onbelay.v1*\xc8\x0f\n" +
+	"onbelay.v1*\xec\x0f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fERROR_REASON_CREDENTIAL_MISSING\x10\x01\x12#\n" +
@@ -348,7 +355,8 @@ const file_onbelay_v1_error_reason_proto_rawDesc = "" +
 	"\x19ERROR_REASON_NOT_A_PERSON\x10\x14\x12!\n" +
 	"\x1dERROR_REASON_RISK_NOT_ALLOWED\x10\x15\x12 \n" +
 	"\x1cERROR_REASON_NOT_AN_APPROVER\x10\x16\x12!\n" +
-	"\x1dERROR_REASON_TOOL_NOT_ALLOWED\x10\x17\x12\x1a\n" +
+	"\x1dERROR_REASON_TOOL_NOT_ALLOWED\x10\x17\x12\"\n" +
+	"\x1eERROR_REASON_AGENT_NOT_ALLOWED\x10\x18\x12\x1a\n" +
 	"\x16ERROR_REASON_NOT_FOUND\x10\x1e\x12\x1b\n" +
 	"\x17ERROR_REASON_NAME_TAKEN\x10\x1f\x12\x1d\n" +
 	"\x19ERROR_REASON_INVALID_JSON\x10(\x12\x1f\n" +

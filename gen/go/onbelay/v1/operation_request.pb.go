@@ -36,8 +36,8 @@ type CompleteOperationRequest struct {
 	//	*CompleteOperationRequest_ResultJson
 	//	*CompleteOperationRequest_Error
 	Outcome isCompleteOperationRequest_Outcome `protobuf_oneof:"outcome"`
-	// The operation's own token, where the credential lacks `operations:complete`. Empty
-	// otherwise.
+	// The operation's own token, where it is not the credential and that lacks
+	// `operations:complete`. Empty otherwise.
 	Token string `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
 	// The caller's own name for this request. Empty means none.
 	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -135,7 +135,7 @@ type isCompleteOperationRequest_Outcome interface {
 }
 
 type CompleteOperationRequest_Result struct {
-	// The result, as any JSON value.
+	// The result, as any JSON value; at most 256 KB as JSON text.
 	Result *structpb.Value `protobuf:"bytes,2,opt,name=result,proto3,oneof"`
 }
 

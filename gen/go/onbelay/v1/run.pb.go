@@ -381,7 +381,7 @@ type Run struct {
 	SessionId string `protobuf:"bytes,21,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Its place in that conversation, from 1; 0 when it is in none.
 	SessionTurn uint32 `protobuf:"varint,22,opt,name=session_turn,json=sessionTurn,proto3" json:"session_turn,omitempty"`
-	// Whether SendMessage is accepted.
+	// Whether its agent takes messages. Filled in by GetRun, not in lists and watches.
 	AcceptsMessages bool `protobuf:"varint,23,opt,name=accepts_messages,json=acceptsMessages,proto3" json:"accepts_messages,omitempty"`
 	// The input as JSON text, the exact bytes the agent decodes. At most 1 MB.
 	// Left out of lists unless the view is FULL.
@@ -813,7 +813,9 @@ type RunStop struct {
 	// When the stop was committed. No effect starts later than the promised bound
 	// after it.
 	RequestTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=request_time,json=requestTime,proto3" json:"request_time,omitempty"`
-	// What it still waits for, in words. Empty when nothing.
+	// What still winds down, in words: `its worker`, and `child run <id>` for each of at
+	// most 20 descendants that the stop reached. Only StopRun and GetRun name descendants.
+	// Empty when nothing.
 	WaitingFor []string `protobuf:"bytes,5,rep,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
 	// Until when calls in flight may finish. Absent when none was in flight.
 	GraceUntil *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=grace_until,json=graceUntil,proto3" json:"grace_until,omitempty"`
@@ -999,7 +1001,7 @@ type Divergence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The step's id, `branch:kind:name#n`.
 	StepId string `protobuf:"bytes,1,opt,name=step_id,json=stepId,proto3" json:"step_id,omitempty"`
-	// Sequence of the record that does not fit. 0 when it is one that is missing.
+	// Sequence of the record that does not fit. 0 when it is missing or not known.
 	Sequence uint32 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// What the log holds, in words. At most 4,000 characters.
 	Recorded string `protobuf:"bytes,3,opt,name=recorded,proto3" json:"recorded,omitempty"`

@@ -1391,7 +1391,7 @@ type SendMessageRequest_Text struct {
 }
 
 type SendMessageRequest_Data struct {
-	// As a structure.
+	// As a structure, at most 64 KB as JSON text.
 	Data *structpb.Struct `protobuf:"bytes,3,opt,name=data,proto3,oneof"`
 }
 

@@ -64,7 +64,7 @@ const (
 type RunServiceClient interface {
 	// Starts a run. It is durable before this returns; nothing it does waits for the
 	// caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-	// AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
+	// AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
 	// SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	StartRun(ctx context.Context, in *StartRunRequest, opts ...grpc.CallOption) (*StartRunResponse, error)
@@ -88,8 +88,8 @@ type RunServiceClient interface {
 	// Holds a run and its descendants at their next boundary. OK on one that is held.
 	// Fails with NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	PauseRun(ctx context.Context, in *PauseRunRequest, opts ...grpc.CallOption) (*PauseRunResponse, error)
-	// Lets a held run and its descendants go on. OK on one that is not held. Fails with
-	// NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
+	// Lets a held run and its descendants go on. OK on one that is not held, or has ended.
+	// Fails with NOT_FOUND, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	ResumeRun(ctx context.Context, in *ResumeRunRequest, opts ...grpc.CallOption) (*ResumeRunResponse, error)
 	// Sends a message to a run. Messages are kept in order until the agent takes them;
 	// those it never takes open the session's next turn. Fails with NOT_FOUND,
@@ -130,10 +130,11 @@ type RunServiceClient interface {
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	UndoApproval(ctx context.Context, in *UndoApprovalRequest, opts ...grpc.CallOption) (*UndoApprovalResponse, error)
 	// Completes an operation that a run began, before or after the run waits for it.
-	// Takes the operation's own token or the scope `operations:complete`. The same
-	// outcome again is OK. Fails with NOT_FOUND, OPERATION_TOKEN_INVALID,
-	// OPERATION_CLOSED, INVALID_JSON, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED,
-	// REQUEST_IN_PROGRESS.
+	// Takes the operation's own token, in the request or as the credential, or the scope
+	// `operations:complete`. As a credential it is good for this call, on this operation,
+	// and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+	// OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
+	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	CompleteOperation(ctx context.Context, in *CompleteOperationRequest, opts ...grpc.CallOption) (*CompleteOperationResponse, error)
 	// One operation. Fails with NOT_FOUND.
 	GetOperation(ctx context.Context, in *GetOperationRequest, opts ...grpc.CallOption) (*GetOperationResponse, error)
@@ -485,7 +486,7 @@ type RunService_ExportAuditClient = grpc.ServerStreamingClient[ExportAuditRespon
 type RunServiceServer interface {
 	// Starts a run. It is durable before this returns; nothing it does waits for the
 	// caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-	// AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
+	// AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
 	// SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	StartRun(context.Context, *StartRunRequest) (*StartRunResponse, error)
@@ -509,8 +510,8 @@ type RunServiceServer interface {
 	// Holds a run and its descendants at their next boundary. OK on one that is held.
 	// Fails with NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	PauseRun(context.Context, *PauseRunRequest) (*PauseRunResponse, error)
-	// Lets a held run and its descendants go on. OK on one that is not held. Fails with
-	// NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
+	// Lets a held run and its descendants go on. OK on one that is not held, or has ended.
+	// Fails with NOT_FOUND, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	ResumeRun(context.Context, *ResumeRunRequest) (*ResumeRunResponse, error)
 	// Sends a message to a run. Messages are kept in order until the agent takes them;
 	// those it never takes open the session's next turn. Fails with NOT_FOUND,
@@ -551,10 +552,11 @@ type RunServiceServer interface {
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	UndoApproval(context.Context, *UndoApprovalRequest) (*UndoApprovalResponse, error)
 	// Completes an operation that a run began, before or after the run waits for it.
-	// Takes the operation's own token or the scope `operations:complete`. The same
-	// outcome again is OK. Fails with NOT_FOUND, OPERATION_TOKEN_INVALID,
-	// OPERATION_CLOSED, INVALID_JSON, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED,
-	// REQUEST_IN_PROGRESS.
+	// Takes the operation's own token, in the request or as the credential, or the scope
+	// `operations:complete`. As a credential it is good for this call, on this operation,
+	// and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+	// OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
+	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	CompleteOperation(context.Context, *CompleteOperationRequest) (*CompleteOperationResponse, error)
 	// One operation. Fails with NOT_FOUND.
 	GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error)

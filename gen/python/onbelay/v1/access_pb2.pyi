@@ -37,6 +37,8 @@ class _CredentialKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Creden
     """An API key."""
     CREDENTIAL_KIND_RUN: _CredentialKind.ValueType  # 4
     """A run's own token."""
+    CREDENTIAL_KIND_OPERATION: _CredentialKind.ValueType  # 5
+    """An operation's own token."""
 
 class CredentialKind(_CredentialKind, metaclass=_CredentialKindEnumTypeWrapper):
     """The kind of a credential."""
@@ -51,6 +53,8 @@ CREDENTIAL_KIND_API_KEY: CredentialKind.ValueType  # 3
 """An API key."""
 CREDENTIAL_KIND_RUN: CredentialKind.ValueType  # 4
 """A run's own token."""
+CREDENTIAL_KIND_OPERATION: CredentialKind.ValueType  # 5
+"""An operation's own token."""
 Global___CredentialKind: _TypeAlias = CredentialKind  # noqa: Y015
 
 @_typing.final

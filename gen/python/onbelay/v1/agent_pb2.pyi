@@ -214,7 +214,9 @@ class Agent(_message.Message):
     owner: _builtins.str
     """The principal who owns it. Given by the service."""
     blueprint: _builtins.str
-    """The blueprint it was made from. Empty when none. Given by the service."""
+    """The registered code it runs, a blueprint or any other. CreateAgent takes it; it never
+    changes afterwards. Empty when it runs none, or is itself defined by that code.
+    """
     instructions: _builtins.str
     """What the model is told. At most 64 KB. Only for the harness `model`."""
     model: _builtins.str
@@ -383,23 +385,33 @@ Global___ApprovalPolicy: _TypeAlias = ApprovalPolicy  # noqa: Y015
 
 @_typing.final
 class AgentLimits(_message.Message):
-    """Bounds of each run of an agent."""
+    """Bounds of each run of an agent. An agent that is read shows the values that apply."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOTAL_FIELD_NUMBER: _builtins.int
-    LONGEST_WAIT_FIELD_NUMBER: _builtins.int
+    FIRST_RESPONSE_FIELD_NUMBER: _builtins.int
+    PER_TOOL_FIELD_NUMBER: _builtins.int
     IDLE_FIELD_NUMBER: _builtins.int
+    LONGEST_WAIT_FIELD_NUMBER: _builtins.int
     STOP_GRACE_FIELD_NUMBER: _builtins.int
+    STOP_KILL_FIELD_NUMBER: _builtins.int
     HOLD_WAIT_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
+    MAX_LOG_BYTES_FIELD_NUMBER: _builtins.int
     MAX_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_RUNS_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
-    """Attempts without a new step, 1 to 100. Absent means 3."""
+    """Attempts without a new step, 1 to 100. Past it the run ends with CRASH_LOOP. Absent
+    means 5.
+    """
     max_events: _builtins.int
-    """Events in the log, 100 to 10,000,000. Absent means 1,000,000."""
+    """Events in the log, 100 to 10,000,000. At 80 % the log warns; at the limit the run
+    ends with HISTORY_LIMIT. Absent means 1,000,000.
+    """
+    max_log_bytes: _builtins.int
+    """Bytes of the log, 1 MiB to 64 GiB, as max_events. Absent means 1 GiB."""
     max_memory_bytes: _builtins.int
     """Memory of the agent's process in bytes, from 16 MB. Absent means the server's
     setting.
@@ -408,19 +420,44 @@ class AgentLimits(_message.Message):
     """Runs of this agent at the same time. Absent means no limit of its own."""
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
-        """From start to end, waits included, 1 second to 365 days. Absent means 30 days."""
+        """Of running, 1 second to 365 days: waits for people, outside systems, child runs and
+        time do not count. Past it the run ends with TIMED_OUT. Absent means 1 day.
+        """
 
     @_builtins.property
-    def longest_wait(self) -> _duration_pb2.Duration:
-        """The longest single wait, 1 second to 30 days. Absent means 30 days."""
+    def first_response(self) -> _duration_pb2.Duration:
+        """Of running before the agent says or asks anything, 1 second to 1 day. Past it the
+        run ends with TIMED_OUT. Absent means 5 minutes.
+        """
+
+    @_builtins.property
+    def per_tool(self) -> _duration_pb2.Duration:
+        """For one tool call, 1 second to 1 day. Past it the call fails. Absent means
+        30 minutes.
+        """
 
     @_builtins.property
     def idle(self) -> _duration_pb2.Duration:
-        """Without a pulse of the agent's loop, 1 second to 1 hour. Absent means 60 seconds."""
+        """Without a pulse of the agent's loop, 1 second to 1 hour. Past it a run whose own code
+        blocks ends with TIMED_OUT; one that another blocks is run again elsewhere. Absent
+        means 60 seconds.
+        """
+
+    @_builtins.property
+    def longest_wait(self) -> _duration_pb2.Duration:
+        """The longest single wait, 1 second to 30 days. Past it the run ends with TIMED_OUT.
+        Absent means 30 days.
+        """
 
     @_builtins.property
     def stop_grace(self) -> _duration_pb2.Duration:
-        """For calls in flight after a stop, 0 to 10 minutes. Absent means 5 seconds."""
+        """For calls in flight after a stop, 0 to 10 minutes. Absent means 10 seconds."""
+
+    @_builtins.property
+    def stop_kill(self) -> _duration_pb2.Duration:
+        """From the end of stop_grace until what is left is killed, 0 to 10 minutes. Absent
+        means 5 seconds.
+        """
 
     @_builtins.property
     def hold_wait(self) -> _duration_pb2.Duration:
@@ -430,18 +467,22 @@ class AgentLimits(_message.Message):
         self,
         *,
         total: _duration_pb2.Duration | None = ...,
-        longest_wait: _duration_pb2.Duration | None = ...,
+        first_response: _duration_pb2.Duration | None = ...,
+        per_tool: _duration_pb2.Duration | None = ...,
         idle: _duration_pb2.Duration | None = ...,
+        longest_wait: _duration_pb2.Duration | None = ...,
         stop_grace: _duration_pb2.Duration | None = ...,
+        stop_kill: _duration_pb2.Duration | None = ...,
         hold_wait: _duration_pb2.Duration | None = ...,
         max_attempts: _builtins.int | None = ...,
         max_events: _builtins.int | None = ...,
+        max_log_bytes: _builtins.int | None = ...,
         max_memory_bytes: _builtins.int | None = ...,
         max_concurrent_runs: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_concurrent_runs", b"_max_concurrent_runs", "_max_events", b"_max_events", "_max_memory_bytes", b"_max_memory_bytes", "hold_wait", b"hold_wait", "idle", b"idle", "longest_wait", b"longest_wait", "max_attempts", b"max_attempts", "max_concurrent_runs", b"max_concurrent_runs", "max_events", b"max_events", "max_memory_bytes", b"max_memory_bytes", "stop_grace", b"stop_grace", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_concurrent_runs", b"_max_concurrent_runs", "_max_events", b"_max_events", "_max_log_bytes", b"_max_log_bytes", "_max_memory_bytes", b"_max_memory_bytes", "first_response", b"first_response", "hold_wait", b"hold_wait", "idle", b"idle", "longest_wait", b"longest_wait", "max_attempts", b"max_attempts", "max_concurrent_runs", b"max_concurrent_runs", "max_events", b"max_events", "max_log_bytes", b"max_log_bytes", "max_memory_bytes", b"max_memory_bytes", "per_tool", b"per_tool", "stop_grace", b"stop_grace", "stop_kill", b"stop_kill", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_concurrent_runs", b"_max_concurrent_runs", "_max_events", b"_max_events", "_max_memory_bytes", b"_max_memory_bytes", "hold_wait", b"hold_wait", "idle", b"idle", "longest_wait", b"longest_wait", "max_attempts", b"max_attempts", "max_concurrent_runs", b"max_concurrent_runs", "max_events", b"max_events", "max_memory_bytes", b"max_memory_bytes", "stop_grace", b"stop_grace", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_concurrent_runs", b"_max_concurrent_runs", "_max_events", b"_max_events", "_max_log_bytes", b"_max_log_bytes", "_max_memory_bytes", b"_max_memory_bytes", "first_response", b"first_response", "hold_wait", b"hold_wait", "idle", b"idle", "longest_wait", b"longest_wait", "max_attempts", b"max_attempts", "max_concurrent_runs", b"max_concurrent_runs", "max_events", b"max_events", "max_log_bytes", b"max_log_bytes", "max_memory_bytes", b"max_memory_bytes", "per_tool", b"per_tool", "stop_grace", b"stop_grace", "stop_kill", b"stop_kill", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
@@ -449,6 +490,8 @@ class AgentLimits(_message.Message):
     _WhichOneofArgType__max_concurrent_runs: _TypeAlias = _typing.Literal["_max_concurrent_runs", b"_max_concurrent_runs"]  # noqa: Y015
     _WhichOneofReturnType__max_events: _TypeAlias = _typing.Literal["max_events"]  # noqa: Y015
     _WhichOneofArgType__max_events: _TypeAlias = _typing.Literal["_max_events", b"_max_events"]  # noqa: Y015
+    _WhichOneofReturnType__max_log_bytes: _TypeAlias = _typing.Literal["max_log_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_log_bytes: _TypeAlias = _typing.Literal["_max_log_bytes", b"_max_log_bytes"]  # noqa: Y015
     _WhichOneofReturnType__max_memory_bytes: _TypeAlias = _typing.Literal["max_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_memory_bytes: _TypeAlias = _typing.Literal["_max_memory_bytes", b"_max_memory_bytes"]  # noqa: Y015
     @_typing.overload
@@ -457,6 +500,8 @@ class AgentLimits(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_runs) -> _WhichOneofReturnType__max_concurrent_runs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_events) -> _WhichOneofReturnType__max_events | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_log_bytes) -> _WhichOneofReturnType__max_log_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_memory_bytes) -> _WhichOneofReturnType__max_memory_bytes | None: ...
 

@@ -671,7 +671,9 @@ class ForkBlueprintRequest(_message.Message):
     blueprint: _builtins.str
     """The blueprint's name."""
     name: _builtins.str
-    """The name of the new agent. Empty means the blueprint's."""
+    """The name of the new agent. Empty means the blueprint's, or, where that is taken, the
+    first free one of `<blueprint>-2`, `<blueprint>-3` and so on.
+    """
     request_id: _builtins.str
     """The caller's own name for this request. Empty means none."""
     def __init__(

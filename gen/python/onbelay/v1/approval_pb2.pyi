@@ -175,7 +175,12 @@ Global___ApprovalScope: _TypeAlias = ApprovalScope  # noqa: Y015
 
 @_typing.final
 class Approval(_message.Message):
-    """A question to a person that a run waits for."""
+    """A question to a person that a run waits for.
+
+    Title, summary, comment and evidence are display forms: characters that a screen acts
+    on instead of showing, and long runs of blanks, are written out. body_sha256 covers the
+    originals.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -209,6 +214,7 @@ class Approval(_message.Message):
     CAN_DECIDE_FIELD_NUMBER: _builtins.int
     CANNOT_DECIDE_REASON_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    DISPLAY_TRUNCATED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """`apr_` and 26 characters of [0-9a-z]."""
     run_id: _builtins.str
@@ -222,9 +228,7 @@ class Approval(_message.Message):
     state: Global___ApprovalState.ValueType
     """Where it stands."""
     title: _builtins.str
-    """The question in one line. At most 200 characters; shown with control and
-    direction characters escaped.
-    """
+    """The question in one line. At most 200 characters, cut with an ellipsis."""
     summary: _builtins.str
     """The question at length, as Markdown from the agent: untrusted. At most 64 KB.
     Left out of lists unless the view is FULL.
@@ -261,6 +265,8 @@ class Approval(_message.Message):
     """Whether the caller may decide it now."""
     cannot_decide_reason: _builtins.str
     """Why not, in words. Empty when can_decide holds."""
+    display_truncated: _builtins.bool
+    """Whether a display form was cut, so that it is not all of what body_sha256 covers."""
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalCall]:
         """The calls that are to be approved, in order. Empty for kinds without calls."""
@@ -328,10 +334,11 @@ class Approval(_message.Message):
         can_decide: _builtins.bool = ...,
         cannot_decide_reason: _builtins.str = ...,
         budget: Global___ApprovalBudget | None = ...,
+        display_truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "decide_time", b"decide_time", "effective_at", b"effective_at", "expire_time", b"expire_time", "grant", b"grant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "allowed_scope", b"allowed_scope", "answer_json", b"answer_json", "answer_schema_json", b"answer_schema_json", "body_sha256", b"body_sha256", "budget", b"budget", "calls", b"calls", "can_decide", b"can_decide", "cannot_decide_reason", b"cannot_decide_reason", "comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decided_by", b"decided_by", "decision", b"decision", "effective_at", b"effective_at", "evidence", b"evidence", "evidence_artifact_ids", b"evidence_artifact_ids", "expire_time", b"expire_time", "grant", b"grant", "id", b"id", "kind", b"kind", "previous_arguments_json", b"previous_arguments_json", "replaces", b"replaces", "requested_by", b"requested_by", "run_id", b"run_id", "state", b"state", "step_id", b"step_id", "summary", b"summary", "superseded_by", b"superseded_by", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "allowed_scope", b"allowed_scope", "answer_json", b"answer_json", "answer_schema_json", b"answer_schema_json", "body_sha256", b"body_sha256", "budget", b"budget", "calls", b"calls", "can_decide", b"can_decide", "cannot_decide_reason", b"cannot_decide_reason", "comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decided_by", b"decided_by", "decision", b"decision", "display_truncated", b"display_truncated", "effective_at", b"effective_at", "evidence", b"evidence", "evidence_artifact_ids", b"evidence_artifact_ids", "expire_time", b"expire_time", "grant", b"grant", "id", b"id", "kind", b"kind", "previous_arguments_json", b"previous_arguments_json", "replaces", b"replaces", "requested_by", b"requested_by", "run_id", b"run_id", "state", b"state", "step_id", b"step_id", "summary", b"summary", "superseded_by", b"superseded_by", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,6 +68,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED: the caller may see the approval but not decide it."""
     ERROR_REASON_TOOL_NOT_ALLOWED: _ErrorReason.ValueType  # 23
     """PERMISSION_DENIED: the tool is not among those the run may call. Metadata: tool."""
+    ERROR_REASON_AGENT_NOT_ALLOWED: _ErrorReason.ValueType  # 24
+    """PERMISSION_DENIED: the agent names who may start it, and the caller is not among
+    them.
+    """
     ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 30
     """NOT_FOUND: unknown, or not the caller's to know of; the answer is the same.
     Metadata: resource, the kind of thing.
@@ -135,9 +139,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: allowed_scope.
     """
     ERROR_REASON_ANSWER_MISMATCH: _ErrorReason.ValueType  # 77
-    """INVALID_ARGUMENT with BadRequest: the answer does not fit the answer schema."""
+    """INVALID_ARGUMENT with BadRequest: the answer of an approval, or the result of an
+    operation, does not fit its schema.
+    """
     ERROR_REASON_OPERATION_CLOSED: _ErrorReason.ValueType  # 80
-    """FAILED_PRECONDITION: the operation was completed otherwise before, or expired.
+    """FAILED_PRECONDITION: the operation was completed otherwise before, expired, or its run
+    ended.
     Metadata: state.
     """
     ERROR_REASON_OPERATION_TOKEN_INVALID: _ErrorReason.ValueType  # 81
@@ -241,6 +248,10 @@ ERROR_REASON_NOT_AN_APPROVER: ErrorReason.ValueType  # 22
 """PERMISSION_DENIED: the caller may see the approval but not decide it."""
 ERROR_REASON_TOOL_NOT_ALLOWED: ErrorReason.ValueType  # 23
 """PERMISSION_DENIED: the tool is not among those the run may call. Metadata: tool."""
+ERROR_REASON_AGENT_NOT_ALLOWED: ErrorReason.ValueType  # 24
+"""PERMISSION_DENIED: the agent names who may start it, and the caller is not among
+them.
+"""
 ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND: unknown, or not the caller's to know of; the answer is the same.
 Metadata: resource, the kind of thing.
@@ -308,9 +319,12 @@ ERROR_REASON_SCOPE_TOO_WIDE: ErrorReason.ValueType  # 76
 Metadata: allowed_scope.
 """
 ERROR_REASON_ANSWER_MISMATCH: ErrorReason.ValueType  # 77
-"""INVALID_ARGUMENT with BadRequest: the answer does not fit the answer schema."""
+"""INVALID_ARGUMENT with BadRequest: the answer of an approval, or the result of an
+operation, does not fit its schema.
+"""
 ERROR_REASON_OPERATION_CLOSED: ErrorReason.ValueType  # 80
-"""FAILED_PRECONDITION: the operation was completed otherwise before, or expired.
+"""FAILED_PRECONDITION: the operation was completed otherwise before, expired, or its run
+ended.
 Metadata: state.
 """
 ERROR_REASON_OPERATION_TOKEN_INVALID: ErrorReason.ValueType  # 81

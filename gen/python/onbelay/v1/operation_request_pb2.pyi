@@ -38,14 +38,14 @@ class CompleteOperationRequest(_message.Message):
     result_json: _builtins.str
     """The result as JSON text, at most 256 KB."""
     token: _builtins.str
-    """The operation's own token, where the credential lacks `operations:complete`. Empty
-    otherwise.
+    """The operation's own token, where it is not the credential and that lacks
+    `operations:complete`. Empty otherwise.
     """
     request_id: _builtins.str
     """The caller's own name for this request. Empty means none."""
     @_builtins.property
     def result(self) -> _struct_pb2.Value:
-        """The result, as any JSON value."""
+        """The result, as any JSON value; at most 256 KB as JSON text."""
 
     @_builtins.property
     def error(self) -> Global___OperationError:

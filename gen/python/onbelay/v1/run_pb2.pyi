@@ -338,7 +338,7 @@ class Run(_message.Message):
     session_turn: _builtins.int
     """Its place in that conversation, from 1; 0 when it is in none."""
     accepts_messages: _builtins.bool
-    """Whether SendMessage is accepted."""
+    """Whether its agent takes messages. Filled in by GetRun, not in lists and watches."""
     input_json: _builtins.str
     """The input as JSON text, the exact bytes the agent decodes. At most 1 MB.
     Left out of lists unless the view is FULL.
@@ -557,7 +557,10 @@ class RunStop(_message.Message):
 
     @_builtins.property
     def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it still waits for, in words. Empty when nothing."""
+        """What still winds down, in words: `its worker`, and `child run <id>` for each of at
+        most 20 descendants that the stop reached. Only StopRun and GetRun name descendants.
+        Empty when nothing.
+        """
 
     @_builtins.property
     def grace_until(self) -> _timestamp_pb2.Timestamp:
@@ -650,7 +653,7 @@ class Divergence(_message.Message):
     step_id: _builtins.str
     """The step's id, `branch:kind:name#n`."""
     sequence: _builtins.int
-    """Sequence of the record that does not fit. 0 when it is one that is missing."""
+    """Sequence of the record that does not fit. 0 when it is missing or not known."""
     recorded: _builtins.str
     """What the log holds, in words. At most 4,000 characters."""
     found: _builtins.str

@@ -740,7 +740,7 @@ class SendMessageRequest(_message.Message):
     """The caller's own name for this request. Empty means none."""
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
-        """As a structure."""
+        """As a structure, at most 64 KB as JSON text."""
 
     def __init__(
         self,

@@ -200,7 +200,7 @@ class RunServiceServicer(object):
     def StartRun(self, request, context):
         """Starts a run. It is durable before this returns; nothing it does waits for the
         caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-        AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
+        AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
         SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
         REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
@@ -264,8 +264,8 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRun(self, request, context):
-        """Lets a held run and its descendants go on. OK on one that is not held. Fails with
-        NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
+        """Lets a held run and its descendants go on. OK on one that is not held, or has ended.
+        Fails with NOT_FOUND, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -361,10 +361,11 @@ class RunServiceServicer(object):
 
     def CompleteOperation(self, request, context):
         """Completes an operation that a run began, before or after the run waits for it.
-        Takes the operation's own token or the scope `operations:complete`. The same
-        outcome again is OK. Fails with NOT_FOUND, OPERATION_TOKEN_INVALID,
-        OPERATION_CLOSED, INVALID_JSON, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED,
-        REQUEST_IN_PROGRESS.
+        Takes the operation's own token, in the request or as the credential, or the scope
+        `operations:complete`. As a credential it is good for this call, on this operation,
+        and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+        OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
+        REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,7 @@ class RunServiceStub:
     StartRun: _grpc.UnaryUnaryMultiCallable[_run_request_pb2.StartRunRequest, _run_request_pb2.StartRunResponse]
     """Starts a run. It is durable before this returns; nothing it does waits for the
     caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-    AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
+    AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
     SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
     REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
@@ -80,8 +80,8 @@ class RunServiceStub:
     Fails with NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     ResumeRun: _grpc.UnaryUnaryMultiCallable[_run_request_pb2.ResumeRunRequest, _run_request_pb2.ResumeRunResponse]
-    """Lets a held run and its descendants go on. OK on one that is not held. Fails with
-    NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
+    """Lets a held run and its descendants go on. OK on one that is not held, or has ended.
+    Fails with NOT_FOUND, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     SendMessage: _grpc.UnaryUnaryMultiCallable[_run_request_pb2.SendMessageRequest, _run_request_pb2.SendMessageResponse]
     """Sends a message to a run. Messages are kept in order until the agent takes them;
@@ -131,10 +131,11 @@ class RunServiceStub:
     """
     CompleteOperation: _grpc.UnaryUnaryMultiCallable[_operation_request_pb2.CompleteOperationRequest, _operation_request_pb2.CompleteOperationResponse]
     """Completes an operation that a run began, before or after the run waits for it.
-    Takes the operation's own token or the scope `operations:complete`. The same
-    outcome again is OK. Fails with NOT_FOUND, OPERATION_TOKEN_INVALID,
-    OPERATION_CLOSED, INVALID_JSON, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED,
-    REQUEST_IN_PROGRESS.
+    Takes the operation's own token, in the request or as the credential, or the scope
+    `operations:complete`. As a credential it is good for this call, on this operation,
+    and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+    OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
+    REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     GetOperation: _grpc.UnaryUnaryMultiCallable[_operation_request_pb2.GetOperationRequest, _operation_request_pb2.GetOperationResponse]
     """One operation. Fails with NOT_FOUND."""
@@ -175,7 +176,7 @@ class RunServiceAsyncStub(RunServiceStub):
     StartRun: _aio.UnaryUnaryMultiCallable[_run_request_pb2.StartRunRequest, _run_request_pb2.StartRunResponse]  # type: ignore[assignment]
     """Starts a run. It is durable before this returns; nothing it does waits for the
     caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-    AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
+    AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
     SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
     REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
@@ -205,8 +206,8 @@ class RunServiceAsyncStub(RunServiceStub):
     Fails with NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     ResumeRun: _aio.UnaryUnaryMultiCallable[_run_request_pb2.ResumeRunRequest, _run_request_pb2.ResumeRunResponse]  # type: ignore[assignment]
-    """Lets a held run and its descendants go on. OK on one that is not held. Fails with
-    NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
+    """Lets a held run and its descendants go on. OK on one that is not held, or has ended.
+    Fails with NOT_FOUND, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     SendMessage: _aio.UnaryUnaryMultiCallable[_run_request_pb2.SendMessageRequest, _run_request_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Sends a message to a run. Messages are kept in order until the agent takes them;
@@ -256,10 +257,11 @@ class RunServiceAsyncStub(RunServiceStub):
     """
     CompleteOperation: _aio.UnaryUnaryMultiCallable[_operation_request_pb2.CompleteOperationRequest, _operation_request_pb2.CompleteOperationResponse]  # type: ignore[assignment]
     """Completes an operation that a run began, before or after the run waits for it.
-    Takes the operation's own token or the scope `operations:complete`. The same
-    outcome again is OK. Fails with NOT_FOUND, OPERATION_TOKEN_INVALID,
-    OPERATION_CLOSED, INVALID_JSON, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED,
-    REQUEST_IN_PROGRESS.
+    Takes the operation's own token, in the request or as the credential, or the scope
+    `operations:complete`. As a credential it is good for this call, on this operation,
+    and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+    OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
+    REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     GetOperation: _aio.UnaryUnaryMultiCallable[_operation_request_pb2.GetOperationRequest, _operation_request_pb2.GetOperationResponse]  # type: ignore[assignment]
     """One operation. Fails with NOT_FOUND."""
@@ -303,7 +305,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_request_pb2.StartRunResponse, _abc.Awaitable[_run_request_pb2.StartRunResponse]]:
         """Starts a run. It is durable before this returns; nothing it does waits for the
         caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-        AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
+        AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
         SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
         REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
@@ -381,8 +383,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_request_pb2.ResumeRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_request_pb2.ResumeRunResponse, _abc.Awaitable[_run_request_pb2.ResumeRunResponse]]:
-        """Lets a held run and its descendants go on. OK on one that is not held. Fails with
-        NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
+        """Lets a held run and its descendants go on. OK on one that is not held, or has ended.
+        Fails with NOT_FOUND, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
 
     @_abc_1.abstractmethod
@@ -498,10 +500,11 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operation_request_pb2.CompleteOperationResponse, _abc.Awaitable[_operation_request_pb2.CompleteOperationResponse]]:
         """Completes an operation that a run began, before or after the run waits for it.
-        Takes the operation's own token or the scope `operations:complete`. The same
-        outcome again is OK. Fails with NOT_FOUND, OPERATION_TOKEN_INVALID,
-        OPERATION_CLOSED, INVALID_JSON, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED,
-        REQUEST_IN_PROGRESS.
+        Takes the operation's own token, in the request or as the credential, or the scope
+        `operations:complete`. As a credential it is good for this call, on this operation,
+        and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+        OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
+        REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
 
     @_abc_1.abstractmethod

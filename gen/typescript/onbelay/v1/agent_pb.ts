@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file onbelay/v1/agent.proto.
  */
 export const file_onbelay_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChZvbmJlbGF5L3YxL2FnZW50LnByb3RvEgpvbmJlbGF5LnYxIqwICgVBZ2VudBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEhAKCHJldmlzaW9uGAQgASgNEgwKBGV0YWcYBSABKAkSJwoGc291cmNlGAYgASgOMhcub25iZWxheS52MS5BZ2VudFNvdXJjZRINCgVvd25lchgHIAEoCRIRCglibHVlcHJpbnQYCCABKAkSJAoHaGFybmVzcxgJIAEoCzITLm9uYmVsYXkudjEuSGFybmVzcxIUCgxpbnN0cnVjdGlvbnMYCiABKAkSDQoFbW9kZWwYCyABKAkSRQoTbW9kZWxfc2V0dGluZ3NfanNvbhgMIAMoCzIoLm9uYmVsYXkudjEuQWdlbnQuTW9kZWxTZXR0aW5nc0pzb25FbnRyeRIZChFpbnB1dF9zY2hlbWFfanNvbhgNIAEoCRIaChJvdXRwdXRfc2NoZW1hX2pzb24YDiABKAkSFQoNYWxsb3dlZF90b29scxgPIAMoCRIqChBhbGxvd2VkX3Jpc2tfbWF4GBAgASgOMhAub25iZWxheS52MS5SaXNrEicKA2VudhgRIAMoCzIaLm9uYmVsYXkudjEuQWdlbnQuRW52RW50cnkSLwoHc2VjcmV0cxgSIAMoCzIeLm9uYmVsYXkudjEuQWdlbnQuU2VjcmV0c0VudHJ5Eg4KBnNraWxscxgTIAMoCRIiCgZidWRnZXQYFCABKAsyEi5vbmJlbGF5LnYxLkJ1ZGdldBIzCg9hcHByb3ZhbF9wb2xpY3kYFSABKAsyGi5vbmJlbGF5LnYxLkFwcHJvdmFsUG9saWN5EicKBmxpbWl0cxgWIAEoCzIXLm9uYmVsYXkudjEuQWdlbnRMaW1pdHMSIwoHb25fd2FpdBgXIAEoDjISLm9uYmVsYXkudjEuT25XYWl0EjAKDm9uX2NvZGVfY2hhbmdlGBggASgOMhgub25iZWxheS52MS5PbkNvZGVDaGFuZ2USGAoQYWNjZXB0c19tZXNzYWdlcxgZIAEoCBIRCglhcHByb3ZlcnMYGiADKAkSFQoNYWxsb3dlZF91c2VycxgbIAMoCRIvCgtjcmVhdGVfdGltZRgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGjgKFk1vZGVsU2V0dGluZ3NKc29uRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi4KDFNlY3JldHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItkBCg5BcHByb3ZhbFBvbGljeRImCgxhcHByb3ZlX2Zyb20YASABKA4yEC5vbmJlbGF5LnYxLlJpc2sSFAoMYWx3YXlzX3Rvb2xzGAIgAygJEhEKCWZvdXJfZXllcxgDIAEoCBIVCg1yZXZpZXdfcmVzdWx0GAQgASgIEi4KC3VuZG9fd2luZG93GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDGV4cGlyZV9hZnRlchgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKwAwoLQWdlbnRMaW1pdHMSKAoFdG90YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMbG9uZ2VzdF93YWl0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBGlkbGUYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKc3RvcF9ncmFjZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglob2xkX3dhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGQoMbWF4X2F0dGVtcHRzGAYgASgNSACIAQESFwoKbWF4X2V2ZW50cxgHIAEoDUgBiAEBEh0KEG1heF9tZW1vcnlfYnl0ZXMYCCABKARIAogBARIgChNtYXhfY29uY3VycmVudF9ydW5zGAkgASgNSAOIAQFCDwoNX21heF9hdHRlbXB0c0INCgtfbWF4X2V2ZW50c0ITChFfbWF4X21lbW9yeV9ieXRlc0IWChRfbWF4X2NvbmN1cnJlbnRfcnVucyKIAQoNQWdlbnRSZXZpc2lvbhIQCghyZXZpc2lvbhgBIAEoDRIgCgVhZ2VudBgCIAEoCzIRLm9uYmVsYXkudjEuQWdlbnQSEgoKY3JlYXRlZF9ieRgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAilwEKCUJsdWVwcmludBIMCgRuYW1lGAEgASgJEg0KBXRpdGxlGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEiAKBWFnZW50GAQgASgLMhEub25iZWxheS52MS5BZ2VudBIaChJleHBlY3RlZF9hcnRpZmFjdHMYBSADKAkSGgoSZXhhbXBsZV9pbnB1dF9qc29uGAYgASgJKlgKC0FnZW50U291cmNlEhwKGEFHRU5UX1NPVVJDRV9VTlNQRUNJRklFRBAAEhQKEEFHRU5UX1NPVVJDRV9BUEkQARIVChFBR0VOVF9TT1VSQ0VfQ09ERRACKkcKBk9uV2FpdBIXChNPTl9XQUlUX1VOU1BFQ0lGSUVEEAASEgoOT05fV0FJVF9SRVBMQVkQARIQCgxPTl9XQUlUX0hPTEQQAip8CgxPbkNvZGVDaGFuZ2USHgoaT05fQ09ERV9DSEFOR0VfVU5TUEVDSUZJRUQQABIXChNPTl9DT0RFX0NIQU5HRV9IT0xEEAESFwoTT05fQ09ERV9DSEFOR0VfRkFJTBACEhoKFk9OX0NPREVfQ0hBTkdFX1JFU1RBUlQQA0KdAQoOY29tLm9uYmVsYXkudjFCCkFnZW50UHJvdG9QAVo2Z2l0aHViLmNvbS9vbmJlbGF5L29uYmVsYXkvZ2VuL2dvL29uYmVsYXkvdjE7b25iZWxheXYxogIDT1hYqgIKT25iZWxheS5WMcoCCk9uYmVsYXlcVjHiAhZPbmJlbGF5XFYxXEdQQk1ldGFkYXRh6gILT25iZWxheTo6VjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_onbelay_v1_budget, file_onbelay_v1_harness, file_onbelay_v1_tool]);
+  fileDesc("ChZvbmJlbGF5L3YxL2FnZW50LnByb3RvEgpvbmJlbGF5LnYxIqwICgVBZ2VudBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJEhAKCHJldmlzaW9uGAQgASgNEgwKBGV0YWcYBSABKAkSJwoGc291cmNlGAYgASgOMhcub25iZWxheS52MS5BZ2VudFNvdXJjZRINCgVvd25lchgHIAEoCRIRCglibHVlcHJpbnQYCCABKAkSJAoHaGFybmVzcxgJIAEoCzITLm9uYmVsYXkudjEuSGFybmVzcxIUCgxpbnN0cnVjdGlvbnMYCiABKAkSDQoFbW9kZWwYCyABKAkSRQoTbW9kZWxfc2V0dGluZ3NfanNvbhgMIAMoCzIoLm9uYmVsYXkudjEuQWdlbnQuTW9kZWxTZXR0aW5nc0pzb25FbnRyeRIZChFpbnB1dF9zY2hlbWFfanNvbhgNIAEoCRIaChJvdXRwdXRfc2NoZW1hX2pzb24YDiABKAkSFQoNYWxsb3dlZF90b29scxgPIAMoCRIqChBhbGxvd2VkX3Jpc2tfbWF4GBAgASgOMhAub25iZWxheS52MS5SaXNrEicKA2VudhgRIAMoCzIaLm9uYmVsYXkudjEuQWdlbnQuRW52RW50cnkSLwoHc2VjcmV0cxgSIAMoCzIeLm9uYmVsYXkudjEuQWdlbnQuU2VjcmV0c0VudHJ5Eg4KBnNraWxscxgTIAMoCRIiCgZidWRnZXQYFCABKAsyEi5vbmJlbGF5LnYxLkJ1ZGdldBIzCg9hcHByb3ZhbF9wb2xpY3kYFSABKAsyGi5vbmJlbGF5LnYxLkFwcHJvdmFsUG9saWN5EicKBmxpbWl0cxgWIAEoCzIXLm9uYmVsYXkudjEuQWdlbnRMaW1pdHMSIwoHb25fd2FpdBgXIAEoDjISLm9uYmVsYXkudjEuT25XYWl0EjAKDm9uX2NvZGVfY2hhbmdlGBggASgOMhgub25iZWxheS52MS5PbkNvZGVDaGFuZ2USGAoQYWNjZXB0c19tZXNzYWdlcxgZIAEoCBIRCglhcHByb3ZlcnMYGiADKAkSFQoNYWxsb3dlZF91c2VycxgbIAMoCRIvCgtjcmVhdGVfdGltZRgcIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLdXBkYXRlX3RpbWUYHSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wGjgKFk1vZGVsU2V0dGluZ3NKc29uRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi4KDFNlY3JldHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItkBCg5BcHByb3ZhbFBvbGljeRImCgxhcHByb3ZlX2Zyb20YASABKA4yEC5vbmJlbGF5LnYxLlJpc2sSFAoMYWx3YXlzX3Rvb2xzGAIgAygJEhEKCWZvdXJfZXllcxgDIAEoCBIVCg1yZXZpZXdfcmVzdWx0GAQgASgIEi4KC3VuZG9fd2luZG93GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDGV4cGlyZV9hZnRlchgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiLsBAoLQWdlbnRMaW1pdHMSKAoFdG90YWwYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMQoOZmlyc3RfcmVzcG9uc2UYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIcGVyX3Rvb2wYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEaWRsZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxsb25nZXN0X3dhaXQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKc3RvcF9ncmFjZRgGIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIsCglzdG9wX2tpbGwYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLAoJaG9sZF93YWl0GAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhkKDG1heF9hdHRlbXB0cxgJIAEoDUgAiAEBEhcKCm1heF9ldmVudHMYCiABKA1IAYgBARIaCg1tYXhfbG9nX2J5dGVzGAsgASgESAKIAQESHQoQbWF4X21lbW9yeV9ieXRlcxgMIAEoBEgDiAEBEiAKE21heF9jb25jdXJyZW50X3J1bnMYDSABKA1IBIgBAUIPCg1fbWF4X2F0dGVtcHRzQg0KC19tYXhfZXZlbnRzQhAKDl9tYXhfbG9nX2J5dGVzQhMKEV9tYXhfbWVtb3J5X2J5dGVzQhYKFF9tYXhfY29uY3VycmVudF9ydW5zIogBCg1BZ2VudFJldmlzaW9uEhAKCHJldmlzaW9uGAEgASgNEiAKBWFnZW50GAIgASgLMhEub25iZWxheS52MS5BZ2VudBISCgpjcmVhdGVkX2J5GAMgASgJEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKXAQoJQmx1ZXByaW50EgwKBG5hbWUYASABKAkSDQoFdGl0bGUYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkSIAoFYWdlbnQYBCABKAsyES5vbmJlbGF5LnYxLkFnZW50EhoKEmV4cGVjdGVkX2FydGlmYWN0cxgFIAMoCRIaChJleGFtcGxlX2lucHV0X2pzb24YBiABKAkqWAoLQWdlbnRTb3VyY2USHAoYQUdFTlRfU09VUkNFX1VOU1BFQ0lGSUVEEAASFAoQQUdFTlRfU09VUkNFX0FQSRABEhUKEUFHRU5UX1NPVVJDRV9DT0RFEAIqRwoGT25XYWl0EhcKE09OX1dBSVRfVU5TUEVDSUZJRUQQABISCg5PTl9XQUlUX1JFUExBWRABEhAKDE9OX1dBSVRfSE9MRBACKnwKDE9uQ29kZUNoYW5nZRIeChpPTl9DT0RFX0NIQU5HRV9VTlNQRUNJRklFRBAAEhcKE09OX0NPREVfQ0hBTkdFX0hPTEQQARIXChNPTl9DT0RFX0NIQU5HRV9GQUlMEAISGgoWT05fQ09ERV9DSEFOR0VfUkVTVEFSVBADQp0BCg5jb20ub25iZWxheS52MUIKQWdlbnRQcm90b1ABWjZnaXRodWIuY29tL29uYmVsYXkvb25iZWxheS9nZW4vZ28vb25iZWxheS92MTtvbmJlbGF5djGiAgNPWFiqAgpPbmJlbGF5LlYxygIKT25iZWxheVxWMeICFk9uYmVsYXlcVjFcR1BCTWV0YWRhdGHqAgtPbmJlbGF5OjpWMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_onbelay_v1_budget, file_onbelay_v1_harness, file_onbelay_v1_tool]);
 
 /**
  * What a run executes: code or a model with instructions, and what it may do. Every
@@ -78,7 +78,8 @@ export type Agent = Message<"onbelay.v1.Agent"> & {
   owner: string;
 
   /**
-   * The blueprint it was made from. Empty when none. Given by the service.
+   * The registered code it runs, a blueprint or any other. CreateAgent takes it; it never
+   * changes afterwards. Empty when it runs none, or is itself defined by that code.
    *
    * @generated from field: string blueprint = 8;
    */
@@ -301,72 +302,109 @@ export const ApprovalPolicySchema: GenMessage<ApprovalPolicy> = /*@__PURE__*/
   messageDesc(file_onbelay_v1_agent, 1);
 
 /**
- * Bounds of each run of an agent.
+ * Bounds of each run of an agent. An agent that is read shows the values that apply.
  *
  * @generated from message onbelay.v1.AgentLimits
  */
 export type AgentLimits = Message<"onbelay.v1.AgentLimits"> & {
   /**
-   * From start to end, waits included, 1 second to 365 days. Absent means 30 days.
+   * Of running, 1 second to 365 days: waits for people, outside systems, child runs and
+   * time do not count. Past it the run ends with TIMED_OUT. Absent means 1 day.
    *
    * @generated from field: google.protobuf.Duration total = 1;
    */
   total?: Duration | undefined;
 
   /**
-   * The longest single wait, 1 second to 30 days. Absent means 30 days.
+   * Of running before the agent says or asks anything, 1 second to 1 day. Past it the
+   * run ends with TIMED_OUT. Absent means 5 minutes.
    *
-   * @generated from field: google.protobuf.Duration longest_wait = 2;
+   * @generated from field: google.protobuf.Duration first_response = 2;
    */
-  longestWait?: Duration | undefined;
+  firstResponse?: Duration | undefined;
 
   /**
-   * Without a pulse of the agent's loop, 1 second to 1 hour. Absent means 60 seconds.
+   * For one tool call, 1 second to 1 day. Past it the call fails. Absent means
+   * 30 minutes.
    *
-   * @generated from field: google.protobuf.Duration idle = 3;
+   * @generated from field: google.protobuf.Duration per_tool = 3;
+   */
+  perTool?: Duration | undefined;
+
+  /**
+   * Without a pulse of the agent's loop, 1 second to 1 hour. Past it a run whose own code
+   * blocks ends with TIMED_OUT; one that another blocks is run again elsewhere. Absent
+   * means 60 seconds.
+   *
+   * @generated from field: google.protobuf.Duration idle = 4;
    */
   idle?: Duration | undefined;
 
   /**
-   * For calls in flight after a stop, 0 to 10 minutes. Absent means 5 seconds.
+   * The longest single wait, 1 second to 30 days. Past it the run ends with TIMED_OUT.
+   * Absent means 30 days.
    *
-   * @generated from field: google.protobuf.Duration stop_grace = 4;
+   * @generated from field: google.protobuf.Duration longest_wait = 5;
+   */
+  longestWait?: Duration | undefined;
+
+  /**
+   * For calls in flight after a stop, 0 to 10 minutes. Absent means 10 seconds.
+   *
+   * @generated from field: google.protobuf.Duration stop_grace = 6;
    */
   stopGrace?: Duration | undefined;
 
   /**
+   * From the end of stop_grace until what is left is killed, 0 to 10 minutes. Absent
+   * means 5 seconds.
+   *
+   * @generated from field: google.protobuf.Duration stop_kill = 7;
+   */
+  stopKill?: Duration | undefined;
+
+  /**
    * How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds.
    *
-   * @generated from field: google.protobuf.Duration hold_wait = 5;
+   * @generated from field: google.protobuf.Duration hold_wait = 8;
    */
   holdWait?: Duration | undefined;
 
   /**
-   * Attempts without a new step, 1 to 100. Absent means 3.
+   * Attempts without a new step, 1 to 100. Past it the run ends with CRASH_LOOP. Absent
+   * means 5.
    *
-   * @generated from field: optional uint32 max_attempts = 6;
+   * @generated from field: optional uint32 max_attempts = 9;
    */
   maxAttempts?: number | undefined;
 
   /**
-   * Events in the log, 100 to 10,000,000. Absent means 1,000,000.
+   * Events in the log, 100 to 10,000,000. At 80 % the log warns; at the limit the run
+   * ends with HISTORY_LIMIT. Absent means 1,000,000.
    *
-   * @generated from field: optional uint32 max_events = 7;
+   * @generated from field: optional uint32 max_events = 10;
    */
   maxEvents?: number | undefined;
+
+  /**
+   * Bytes of the log, 1 MiB to 64 GiB, as max_events. Absent means 1 GiB.
+   *
+   * @generated from field: optional uint64 max_log_bytes = 11;
+   */
+  maxLogBytes?: bigint | undefined;
 
   /**
    * Memory of the agent's process in bytes, from 16 MB. Absent means the server's
    * setting.
    *
-   * @generated from field: optional uint64 max_memory_bytes = 8;
+   * @generated from field: optional uint64 max_memory_bytes = 12;
    */
   maxMemoryBytes?: bigint | undefined;
 
   /**
    * Runs of this agent at the same time. Absent means no limit of its own.
    *
-   * @generated from field: optional uint32 max_concurrent_runs = 9;
+   * @generated from field: optional uint32 max_concurrent_runs = 13;
    */
   maxConcurrentRuns?: number | undefined;
 };

@@ -638,7 +638,8 @@ export type ForkBlueprintRequest = Message<"onbelay.v1.ForkBlueprintRequest"> & 
   blueprint: string;
 
   /**
-   * The name of the new agent. Empty means the blueprint's.
+   * The name of the new agent. Empty means the blueprint's, or, where that is taken, the
+   * first free one of `<blueprint>-2`, `<blueprint>-3` and so on.
    *
    * @generated from field: string name = 2;
    */

@@ -36,7 +36,7 @@ export type CompleteOperationRequest = Message<"onbelay.v1.CompleteOperationRequ
    */
   outcome: {
     /**
-     * The result, as any JSON value.
+     * The result, as any JSON value; at most 256 KB as JSON text.
      *
      * @generated from field: google.protobuf.Value result = 2;
      */
@@ -61,8 +61,8 @@ export type CompleteOperationRequest = Message<"onbelay.v1.CompleteOperationRequ
   } | { case: undefined; value?: undefined };
 
   /**
-   * The operation's own token, where the credential lacks `operations:complete`. Empty
-   * otherwise.
+   * The operation's own token, where it is not the credential and that lacks
+   * `operations:complete`. Empty otherwise.
    *
    * @generated from field: string token = 5;
    */

@@ -185,7 +185,7 @@ export type Run = Message<"onbelay.v1.Run"> & {
   sessionTurn: number;
 
   /**
-   * Whether SendMessage is accepted.
+   * Whether its agent takes messages. Filled in by GetRun, not in lists and watches.
    *
    * @generated from field: bool accepts_messages = 23;
    */
@@ -380,7 +380,9 @@ export type RunStop = Message<"onbelay.v1.RunStop"> & {
   requestTime?: Timestamp | undefined;
 
   /**
-   * What it still waits for, in words. Empty when nothing.
+   * What still winds down, in words: `its worker`, and `child run <id>` for each of at
+   * most 20 descendants that the stop reached. Only StopRun and GetRun name descendants.
+   * Empty when nothing.
    *
    * @generated from field: repeated string waiting_for = 5;
    */
@@ -479,7 +481,7 @@ export type Divergence = Message<"onbelay.v1.Divergence"> & {
   stepId: string;
 
   /**
-   * Sequence of the record that does not fit. 0 when it is one that is missing.
+   * Sequence of the record that does not fit. 0 when it is missing or not known.
    *
    * @generated from field: uint32 sequence = 2;
    */

@@ -657,7 +657,7 @@ export type SendMessageRequest = Message<"onbelay.v1.SendMessageRequest"> & {
     case: "text";
   } | {
     /**
-     * As a structure.
+     * As a structure, at most 64 KB as JSON text.
      *
      * @generated from field: google.protobuf.Struct data = 3;
      */

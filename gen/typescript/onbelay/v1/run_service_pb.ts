@@ -40,7 +40,7 @@ export const RunService: GenService<{
   /**
    * Starts a run. It is durable before this returns; nothing it does waits for the
    * caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-   * AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
+   * AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
    * SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
    * REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
    *
@@ -128,8 +128,8 @@ export const RunService: GenService<{
     output: typeof PauseRunResponseSchema;
   },
   /**
-   * Lets a held run and its descendants go on. OK on one that is not held. Fails with
-   * NOT_FOUND, RUN_NOT_ACTIVE, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
+   * Lets a held run and its descendants go on. OK on one that is not held, or has ended.
+   * Fails with NOT_FOUND, REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
    *
    * @generated from rpc onbelay.v1.RunService.ResumeRun
    */
@@ -258,10 +258,11 @@ export const RunService: GenService<{
   },
   /**
    * Completes an operation that a run began, before or after the run waits for it.
-   * Takes the operation's own token or the scope `operations:complete`. The same
-   * outcome again is OK. Fails with NOT_FOUND, OPERATION_TOKEN_INVALID,
-   * OPERATION_CLOSED, INVALID_JSON, PAYLOAD_TOO_LARGE, REQUEST_ID_REUSED,
-   * REQUEST_IN_PROGRESS.
+   * Takes the operation's own token, in the request or as the credential, or the scope
+   * `operations:complete`. As a credential it is good for this call, on this operation,
+   * and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+   * OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
+   * REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
    *
    * @generated from rpc onbelay.v1.RunService.CompleteOperation
    */

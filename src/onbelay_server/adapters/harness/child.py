@@ -90,6 +90,9 @@ class _ChildCopy:
     def send(self, frame: FromHost) -> None:
         self._outbox.put_nowait(encode_frame(frame))
 
+    def is_to_blame(self) -> bool:
+        return True  # nobody else lives in its process
+
     async def kill(self) -> Sequence[str]:
         self.over.cancel()
         with suppress(asyncio.CancelledError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import sys
 import threading
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class AgentLoop:
@@ -28,6 +31,16 @@ class AgentLoop:
         except RuntimeError:
             return  # closed: whoever was on it is gone too
 
+    def running(self, kind: type[T]) -> T | None:
+        """The object of that class whose method the thread is inside of, the innermost first."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        while frame is not None:
+            owner = frame.f_locals.get("self")
+            if isinstance(owner, kind):
+                return owner
+            frame = frame.f_back
+        return None
+
     def close(self, timeout_seconds: float) -> bool:
         """Stop the loop; False when its thread is blocked and was left behind."""
         self.call(self.loop.stop)
@@ -48,13 +61,24 @@ class AgentLoops:
     """A small pool, used in turn."""
 
     def __init__(self, count: int) -> None:
-        self._loops = [AgentLoop(f"agent-loop-{number}") for number in range(1, count + 1)]
-        self._next = itertools.cycle(self._loops)
+        self._made = 0
+        self._loops = [self._make() for _ in range(count)]
+        self._turn = 0
 
     def take(self) -> AgentLoop:
         """The loop whose turn it is."""
-        return next(self._next)
+        self._turn = (self._turn + 1) % len(self._loops)
+        return self._loops[self._turn]
+
+    def replace(self, blocked: AgentLoop) -> None:
+        """Leave a blocked loop to its thread and put a new one in its place."""
+        if blocked in self._loops:
+            self._loops[self._loops.index(blocked)] = self._make()
 
     def close(self, timeout_seconds: float) -> list[str]:
         """Stop them all; the names of threads that are blocked and were left behind."""
         return [loop.name for loop in self._loops if not loop.close(timeout_seconds)]
+
+    def _make(self) -> AgentLoop:
+        self._made += 1
+        return AgentLoop(f"agent-loop-{self._made}")

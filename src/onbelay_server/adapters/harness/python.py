@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from onbelay_agent.copy import Copy as AgentCopy
 from onbelay_agent.definition import AgentDefinition, load
@@ -14,6 +15,9 @@ from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.ports.catalog import Catalog
 from onbelay_server.ports.harness import Copy, Launch, Lost, Replay
 
+log = logging.getLogger(__name__)
+
+MAX_ABANDONED_THREADS = 4
 _KILL_SECONDS = 1.0
 
 
@@ -22,9 +26,15 @@ class PythonHarness:
 
     replay = Replay.JOURNALED
 
-    def __init__(self, catalog: Catalog, *, loops: int = 2) -> None:
+    def __init__(
+        self, catalog: Catalog, *, loops: int = 2, on_exhausted: Callable[[], None]
+    ) -> None:
+        """`on_exhausted`: so many threads were left behind that the process should be replaced."""
         self._catalog = catalog
         self._loops = AgentLoops(loops)
+        self._copies: set[_InProcessCopy] = set()
+        self._abandoned: list[str] = []
+        self._on_exhausted = on_exhausted
 
     def check(self, revision: AgentRevision) -> str | None:
         if self._catalog.get(revision.blueprint) is None:
@@ -35,13 +45,38 @@ class PythonHarness:
         code = self._catalog.get(launch.revision.blueprint)
         assert code is not None, "checked before"
         definition = load(code.target)
-        copy = _InProcessCopy(definition, launch, self._loops.take())
+        copy = _InProcessCopy(definition, launch, self._loops.take(), self)
+        self._copies.add(copy)
         copy.send(launch.start)
         copy.send(Go())
         return copy
 
     async def close(self) -> None:
         await asyncio.to_thread(self._loops.close, _KILL_SECONDS)
+
+    def gone(self, copy: _InProcessCopy, left_behind: Sequence[str]) -> None:
+        """A copy has ended, leaving these threads behind."""
+        self._copies.discard(copy)
+        self._leave(left_behind)
+
+    def blocked(self, agent_loop: AgentLoop) -> None:
+        """A loop's thread is inside code that does not return: its other runs go elsewhere."""
+        self._loops.replace(agent_loop)
+        for copy in [one for one in self._copies if one.runs_on(agent_loop)]:
+            copy.lose("another run blocked its agent loop")
+        self._leave([agent_loop.name])
+
+    def _leave(self, threads: Sequence[str]) -> None:
+        if not threads:
+            return
+        self._abandoned += threads
+        log.error(
+            "threads left behind: %s",
+            ", ".join(threads),
+            extra={"action": "threads_abandoned", "count": len(self._abandoned)},
+        )
+        if len(self._abandoned) >= MAX_ABANDONED_THREADS:
+            self._on_exhausted()
 
 
 class _InProcessCopy:
@@ -50,9 +85,16 @@ class _InProcessCopy:
     Frames cross between the two loops in lists: one wake a list, however many frames it holds.
     """
 
-    def __init__(self, definition: AgentDefinition, launch: Launch, agent_loop: AgentLoop) -> None:
+    def __init__(
+        self,
+        definition: AgentDefinition,
+        launch: Launch,
+        agent_loop: AgentLoop,
+        harness: PythonHarness,
+    ) -> None:
         self._launch = launch
         self._agent_loop = agent_loop
+        self._harness = harness
         self._server_loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._said: list[ToHost | Lost] = []
@@ -61,6 +103,10 @@ class _InProcessCopy:
         self._abandoned: tuple[str, ...] = ()
         self._ended = asyncio.Event()
         agent_loop.call(self._construct, definition)
+
+    def runs_on(self, agent_loop: AgentLoop) -> bool:
+        """Whether it lives on that loop."""
+        return self._agent_loop is agent_loop
 
     # On the service's loop.
 
@@ -71,6 +117,16 @@ class _InProcessCopy:
         if is_first:
             self._agent_loop.call(self._tell)
 
+    def is_to_blame(self) -> bool:
+        running = self._agent_loop.running(AgentCopy)
+        return running is None or running is self._copy
+
+    def lose(self, reason: str) -> None:
+        """It cannot go on, and nobody will hear of it again."""
+        if not self._ended.is_set():
+            self._finish(())
+            self._launch.hear([Lost(reason=reason)])
+
     async def kill(self) -> Sequence[str]:
         if self._ended.is_set():
             return self._abandoned
@@ -80,16 +136,24 @@ class _InProcessCopy:
                 await self._ended.wait()
         except TimeoutError:
             self._agent_loop.call(self._abandon)
-            return (self._agent_loop.name,)
+            self._finish(())
+            self._abandoned = (self._agent_loop.name,)
+            self._harness.blocked(self._agent_loop)
         return self._abandoned
+
+    def _finish(self, left_behind: tuple[str, ...]) -> None:
+        self._abandoned = left_behind
+        self._ended.set()
+        self._harness.gone(self, left_behind)
 
     def _hear(self) -> None:
         with self._lock:
             said, self._said = self._said, []
-        for frame in said:
-            if isinstance(frame, Ended):
-                self._abandoned = frame.abandoned
-                self._ended.set()
+        if self._ended.is_set():
+            return  # it was given up for lost: what it says now is no longer its run's
+        ended = next((frame for frame in said if isinstance(frame, Ended)), None)
+        if ended is not None:
+            self._finish(ended.abandoned)
         self._launch.hear(said)
 
     # On the agent's loop.

@@ -16,6 +16,7 @@ from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Decide, Reads
 from onbelay_server.domain.error import Aborted, Unavailable
+from onbelay_server.domain.operation import Operation
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import RunState
@@ -26,13 +27,14 @@ from onbelay_server.ports.store import (
     ApprovalFilter,
     Committed,
     Lease,
+    OperationFilter,
     Place,
     RunFilter,
     StoredEvent,
 )
 
 T = TypeVar("T")
-Dated = TypeVar("Dated", Run, Approval, Artifact, Agent)
+Dated = TypeVar("Dated", Run, Approval, Operation, Artifact, Agent)
 
 _DRIVEN = (RunState.RUNNING, RunState.STOPPING)
 
@@ -133,6 +135,21 @@ class MemoryStore:
                 found.append(approval)
         return _newest(found, after, limit)
 
+    async def operation(self, operation_id: str) -> Operation | None:
+        return self._rows.operations.get(operation_id)
+
+    async def list_operations(
+        self, viewer: Viewer, which: OperationFilter, *, after: Place | None, limit: int
+    ) -> list[Operation]:
+        found = [
+            row
+            for row in _present(self._rows.operations.values())
+            if viewer.sees(tenant=row.tenant, starter=row.starter, agent_owner=row.agent_owner)
+            and (not which.run_id or row.run_id == which.run_id)
+            and (not which.states or row.state in which.states)
+        ]
+        return _newest(found, after, limit)
+
     async def artifact(self, artifact_id: str) -> Artifact | None:
         return self._rows.artifacts.get(artifact_id)
 
@@ -193,7 +210,7 @@ class MemoryStore:
         leases = []
         for run in [run for run in self._runs() if run.owner == owner]:
             self._rows.runs[run.id] = replace(run, lease_until_us=until_us)
-            leases.append(Lease(run.id, run.epoch, run.state, run.pause_requested))
+            leases.append(Lease(run.id, run.epoch, run.state, run.pause is not None))
         return leases
 
     async def orphans(self, now_us: int, *, alive: Sequence[str], limit: int) -> list[Run]:

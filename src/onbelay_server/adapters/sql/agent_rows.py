@@ -6,7 +6,14 @@ import json
 from dataclasses import asdict
 
 from onbelay_server.adapters.sql.rows import Row
-from onbelay_server.domain.agent import Agent, AgentRevision, AgentSource, HarnessKind, Limits
+from onbelay_server.domain.agent import (
+    Agent,
+    AgentRevision,
+    AgentSource,
+    HarnessKind,
+    Limits,
+    OnCodeChange,
+)
 from onbelay_server.domain.state import Risk
 
 
@@ -62,6 +69,7 @@ def revision_values(row: AgentRevision) -> tuple[object, ...]:
         json.dumps(row.approvers, ensure_ascii=False),
         json.dumps(row.allowed_users, ensure_ascii=False),
         row.extra_json,
+        row.on_code_change.value,
     )
 
 
@@ -88,4 +96,5 @@ def revision_from(row: Row) -> AgentRevision:
         approvers=tuple(json.loads(row[17])),
         allowed_users=tuple(json.loads(row[18])),
         extra_json=row[19],
+        on_code_change=OnCodeChange(row[20]),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from onbelay_server.adapters.sql.agent_rows import agent_from, revision_from
 from onbelay_server.adapters.sql.database import Steps
+from onbelay_server.adapters.sql.open_rows import message_from, operation_from, wait_from
 from onbelay_server.adapters.sql.rows import (
     Inputs,
     Row,
@@ -16,7 +17,6 @@ from onbelay_server.adapters.sql.rows import (
     inputs_from,
     request_from,
     run_from,
-    wait_from,
 )
 from onbelay_server.adapters.sql.run_cache import RunCache
 from onbelay_server.adapters.sql.statements import Statements
@@ -26,6 +26,7 @@ from onbelay_server.domain.error import Aborted
 from onbelay_server.domain.run import Run
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.event_codec import EventCodec
+from onbelay_server.ports.failpoints import reach
 
 
 @dataclass(slots=True)
@@ -66,8 +67,8 @@ class Batch:
         # A clock that stands still or steps back must not give a number twice.
         first = max(self.ordinal + 1, now_us * 1024)
         self.ordinal = first + len(rows.changes.waits.new)
-        # Not `yield from`: a list does not take the rows that each yield is sent.
-        for statement in self.statements.writes(rows.changes, first):  # noqa: UP028
+        for statement in self.statements.writes(rows.changes, first):
+            reach("inside_batch")
             yield statement
         return Written(outcomes, rows, read)
 
@@ -89,8 +90,12 @@ class Batch:
         if opened:
             rows.add(map(wait_from, (yield known.waits.of_ids(opened))))
             rows.add(map(approval_from, (yield known.pending.of_ids(opened))))
+            rows.add(map(operation_from, (yield known.open_operations.of_ids(opened))))
+            rows.add(map(message_from, (yield known.messages.of_ids(opened))))
         if approvals := _union(unit.reads.approvals for unit in units):
             rows.add(map(approval_from, (yield known.approvals.of_ids(approvals))))
+        if operations := _union(unit.reads.operations for unit in units):
+            rows.add(map(operation_from, (yield known.operations.of_ids(operations))))
         if artifacts := _union(unit.reads.artifacts for unit in units):
             rows.add(map(artifact_from, (yield known.artifacts.of_ids(artifacts))))
         if saved_by := _union(unit.reads.artifacts_of for unit in units):

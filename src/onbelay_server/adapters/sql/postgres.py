@@ -18,6 +18,7 @@ from onbelay_server.adapters.sql.database import Column, Statement, Steps, Store
 from onbelay_server.adapters.sql.rows import Row
 from onbelay_server.adapters.working_set import Conflict
 from onbelay_server.domain.error import Unavailable
+from onbelay_server.ports.failpoints import pass_by
 
 T = TypeVar("T")
 
@@ -167,6 +168,7 @@ class PostgresDatabase:
             await transaction.start()
             try:
                 result = await _driven(connection, make())
+                await pass_by("before_commit")
             except BaseException:
                 await self._roll_back(transaction)
                 raise

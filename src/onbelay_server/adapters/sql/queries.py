@@ -16,6 +16,7 @@ from onbelay_server.adapters.sql.tables import (
     agents,
     approvals,
     artifacts,
+    operations,
     requests,
     run_events,
     run_inputs,
@@ -24,7 +25,7 @@ from onbelay_server.adapters.sql.tables import (
 )
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.state import FINAL
-from onbelay_server.ports.store import ApprovalFilter, Place, RunFilter
+from onbelay_server.ports.store import ApprovalFilter, OperationFilter, Place, RunFilter
 
 Select = sa.Select[Any]
 
@@ -150,6 +151,23 @@ class Queries:
         unlisted = sa.and_(column.approvers == "[]", column.starter == principal)
         return sa.or_(self._sql.listed(column.approvers, principal), unlisted)
 
+    def operation(self, operation_id: str) -> Statement:
+        return self._made(sa.select(operations).where(operations.c.id == operation_id))
+
+    def operations(
+        self, viewer: Viewer, which: OperationFilter, after: Place | None, limit: int
+    ) -> Statement:
+        column, who = operations.c, viewer.principal
+        found = sa.select(operations).where(column.tenant == viewer.tenant)
+        found = found.where(*_behind(operations, after))
+        if not viewer.is_admin:
+            found = found.where(sa.or_(column.starter == who, column.agent_owner == who))
+        if which.run_id:
+            found = found.where(column.run_id == which.run_id)
+        if which.states:
+            found = found.where(column.state.in_([state.value for state in which.states]))
+        return self._made(_newest(found, operations, limit))
+
     def artifact(self, artifact_id: str) -> Statement:
         return self._made(sa.select(artifacts).where(artifacts.c.id == artifact_id))
 
@@ -254,9 +272,7 @@ class Queries:
         """Extends the leases and gives what each run asks for."""
         column = runs.c
         extended = sa.update(runs).where(column.owner == owner).values(lease_until_us=until_us)
-        return self._made(
-            extended.returning(column.id, column.epoch, column.state, column.pause_requested)
-        )
+        return self._made(extended.returning(column.id, column.epoch, column.state, column.pause))
 
     def _made(self, built: sa.sql.ClauseElement) -> Statement:
         compiled = self._compiled(built)

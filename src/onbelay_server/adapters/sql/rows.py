@@ -9,7 +9,7 @@ from typing import Any
 from onbelay_server.domain.approval import Approval, ApprovedCall
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.request import Request, RequestKey
-from onbelay_server.domain.run import Run, RunError, StopRequest, Wait
+from onbelay_server.domain.run import Pause, Run, RunError, StopRequest
 from onbelay_server.domain.state import (
     ApprovalKind,
     ApprovalState,
@@ -17,7 +17,6 @@ from onbelay_server.domain.state import (
     FailureReason,
     Risk,
     RunState,
-    StepKind,
 )
 
 Row = Sequence[Any]
@@ -78,6 +77,23 @@ def _from_stop(text: str | None) -> StopRequest | None:
     )
 
 
+def _pause(pause: Pause | None) -> str | None:
+    if pause is None:
+        return None
+    return _dumps(
+        [pause.requested_by, pause.request_us, pause.step_id, pause.recorded, pause.found]
+    )
+
+
+def _from_pause(text: str | None) -> Pause | None:
+    if text is None:
+        return None
+    by, request_us, step_id, recorded, found = json.loads(text)
+    return Pause(
+        requested_by=by, request_us=request_us, step_id=step_id, recorded=recorded, found=found
+    )
+
+
 def _error(error: RunError | None) -> str | None:
     return None if error is None else _dumps([error.reason.value, error.message])
 
@@ -121,7 +137,7 @@ def changed_run_values(run: Run) -> tuple[object, ...]:
         run.lease_until_us,
         run.attempt,
         run.ready_us,
-        run.pause_requested,
+        _pause(run.pause),
         run.last_sequence,
         run.oldest_sequence,
         run.start_us,
@@ -131,6 +147,13 @@ def changed_run_values(run: Run) -> tuple[object, ...]:
         run.output_artifact_id,
         _error(run.error),
         _stop(run.stop),
+        run.code_python,
+        run.code_fingerprint,
+        run.replay_after,
+        run.active_us,
+        run.claim_us,
+        run.message_count,
+        run.child_count,
     )
 
 
@@ -166,7 +189,7 @@ def run_from(row: Row, inputs: Inputs) -> Run:
         lease_until_us=row[18],
         attempt=row[19],
         ready_us=row[20],
-        pause_requested=bool(row[21]),
+        pause=_from_pause(row[21]),
         last_sequence=row[22],
         oldest_sequence=row[23],
         start_us=row[24],
@@ -176,32 +199,15 @@ def run_from(row: Row, inputs: Inputs) -> Run:
         output_artifact_id=row[28],
         error=_from_error(row[29]),
         stop=_from_stop(row[30]),
+        code_python=row[31],
+        code_fingerprint=row[32],
+        replay_after=row[33],
+        active_us=row[34],
+        claim_us=row[35],
+        message_count=row[36],
+        child_count=row[37],
         input_json=inputs[0],
         input_artifacts=inputs[1],
-    )
-
-
-def wait_values(wait: Wait, ordinal: int) -> tuple[object, ...]:
-    """`ordinal` grows in the order the waits were asked."""
-    return (
-        wait.run_id,
-        wait.step_id,
-        wait.kind.value,
-        wait.since_us,
-        wait.until_us,
-        wait.approval_id,
-        ordinal,
-    )
-
-
-def wait_from(row: Row) -> Wait:
-    return Wait(
-        run_id=row[0],
-        step_id=row[1],
-        kind=StepKind(row[2]),
-        since_us=row[3],
-        until_us=row[4],
-        approval_id=row[5],
     )
 
 

@@ -28,6 +28,7 @@ from onbelay_server.adapters.sql.lock import FileLock
 from onbelay_server.adapters.sql.rows import Row
 from onbelay_server.adapters.working_set import Conflict
 from onbelay_server.domain.error import Unavailable
+from onbelay_server.ports.failpoints import reach
 
 T = TypeVar("T")
 
@@ -230,6 +231,7 @@ class SqliteDatabase:
         try:
             connection.execute("BEGIN IMMEDIATE")
             result = _driven(connection, make())
+            reach("before_commit")
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from onbelay_server.adapters.sql import tables
 from onbelay_server.adapters.sql.agent_rows import agent_values, revision_values
 from onbelay_server.adapters.sql.database import Sql, Statement
+from onbelay_server.adapters.sql.open_rows import message_values, operation_values, wait_values
 from onbelay_server.adapters.sql.rows import (
     approval_values,
     artifact_values,
@@ -18,7 +19,6 @@ from onbelay_server.adapters.sql.rows import (
     input_values,
     request_values,
     run_values,
-    wait_values,
 )
 from onbelay_server.adapters.working_set import Changes
 
@@ -38,7 +38,11 @@ _WAIT_CHANGES: Sequence[Column] = [
     tables.waits.c.since_us,
     tables.waits.c.until_us,
     tables.waits.c.approval_id,
+    tables.waits.c.operation_id,
+    tables.waits.c.child_run_id,
 ]
+_OPERATION_CHANGES: Sequence[Column] = list(tables.operations.c)[11:]
+"""`state` and all behind it."""
 
 
 class Lookup:
@@ -80,7 +84,7 @@ class Statements:
         self.sql = sql
         waits, approvals, artifacts = tables.waits.c, tables.approvals.c, tables.artifacts.c
         agents, revisions, requests = tables.agents.c, tables.agent_revisions.c, tables.requests.c
-        inputs = tables.run_inputs.c
+        inputs, operations, messages = tables.run_inputs.c, tables.operations.c, tables.messages.c
         # Runs are locked in the order of their ids, before anything else: no circle can close.
         self.runs = Lookup(sql, tables.runs, [_RUNS.id], order="id", lock=True)
         self.tree_ids = Lookup(sql, [_RUNS.id], [_RUNS.root_id])
@@ -93,6 +97,12 @@ class Statements:
             lock=True,
         )  # fmt: skip
         self.approvals = Lookup(sql, tables.approvals, [approvals.id], order="id", lock=True)
+        self.open_operations = Lookup(
+            sql, tables.operations, [operations.run_id], also="state = 'OPEN'", order="id",
+            lock=True,
+        )  # fmt: skip
+        self.operations = Lookup(sql, tables.operations, [operations.id], order="id", lock=True)
+        self.messages = Lookup(sql, tables.messages, [messages.run_id])
         self.artifacts = Lookup(sql, tables.artifacts, [artifacts.id], order="id", lock=True)
         self.artifacts_of = Lookup(sql, tables.artifacts, [artifacts.run_id])
         self.agents = Lookup(sql, tables.agents, [agents.id], order="id", lock=True)
@@ -119,6 +129,9 @@ class Statements:
         if changes.waits.gone:
             waits = tables.waits.c
             found += self._delete([waits.run_id, waits.step_id], list(changes.waits.gone))
+        if changes.messages.gone:
+            gone = [(key,) for key in changes.messages.gone]
+            found += self._delete([tables.messages.c.id], gone)
         if changes.artifacts.gone:
             gone = [(key,) for key in changes.artifacts.gone]
             found += self._delete([tables.artifacts.c.id], gone)
@@ -162,6 +175,12 @@ class Statements:
         if changes.approvals.new:
             rows = [approval_values(row) for row in changes.approvals.new.values()]
             found += insert(tables.approvals, rows)
+        if changes.operations.new:
+            rows = [operation_values(row) for row in changes.operations.new.values()]
+            found += insert(tables.operations, rows, replace=_OPERATION_CHANGES)
+        if changes.messages.new:
+            rows = [message_values(row) for row in changes.messages.new.values()]
+            found += insert(tables.messages, rows)
         if changes.artifacts.new:
             rows = [artifact_values(row) for row in changes.artifacts.new.values()]
             found += insert(tables.artifacts, rows)

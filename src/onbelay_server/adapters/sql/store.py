@@ -8,6 +8,7 @@ from typing import TypeVar
 from onbelay_server.adapters.sql.agent_rows import agent_from, revision_from
 from onbelay_server.adapters.sql.batch import Batch
 from onbelay_server.adapters.sql.database import Database, Statement, Steps, open_database
+from onbelay_server.adapters.sql.open_rows import operation_from, wait_from
 from onbelay_server.adapters.sql.queries import Queries
 from onbelay_server.adapters.sql.rows import (
     Row,
@@ -15,7 +16,6 @@ from onbelay_server.adapters.sql.rows import (
     artifact_from,
     inputs_from,
     run_from,
-    wait_from,
 )
 from onbelay_server.adapters.sql.run_cache import RunCache
 from onbelay_server.adapters.sql.schema import check_schema
@@ -26,6 +26,7 @@ from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Decide, Reads
+from onbelay_server.domain.operation import Operation
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import RunState
@@ -36,6 +37,7 @@ from onbelay_server.ports.store import (
     ApprovalFilter,
     Committed,
     Lease,
+    OperationFilter,
     Place,
     RunFilter,
     StoredEvent,
@@ -130,6 +132,16 @@ class SqlStore:
         statement = self._queries.approvals(viewer, which, after, limit)
         return [approval_from(row) for row in await self._database.fetch(statement)]
 
+    async def operation(self, operation_id: str) -> Operation | None:
+        rows = await self._database.fetch(self._queries.operation(operation_id))
+        return operation_from(rows[0]) if rows else None
+
+    async def list_operations(
+        self, viewer: Viewer, which: OperationFilter, *, after: Place | None, limit: int
+    ) -> list[Operation]:
+        statement = self._queries.operations(viewer, which, after, limit)
+        return [operation_from(row) for row in await self._database.fetch(statement)]
+
     async def artifact(self, artifact_id: str) -> Artifact | None:
         rows = await self._database.fetch(self._queries.artifact(artifact_id))
         return artifact_from(rows[0]) if rows else None
@@ -179,7 +191,7 @@ class SqlStore:
         rows = await self._writer.run(
             lambda: self._renewal(owner, until_us), lambda _: self._renewed(owner, until_us)
         )
-        return [Lease(row[0], row[1], RunState(row[2]), bool(row[3])) for row in rows]
+        return [Lease(row[0], row[1], RunState(row[2]), row[3] is not None) for row in rows]
 
     def _renewal(self, owner: str, until_us: int) -> Steps[list[Row]]:
         asked = self._database.sql.now

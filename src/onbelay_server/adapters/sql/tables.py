@@ -62,7 +62,7 @@ runs = Table(
     _time("lease_until_us", null=True),
     _count("attempt"),
     _time("ready_us"),
-    Column("pause_requested", Boolean, nullable=False),
+    _text("pause", null=True),
     _count("last_sequence"),
     _count("oldest_sequence"),
     _time("start_us", null=True),
@@ -72,6 +72,13 @@ runs = Table(
     _text("output_artifact_id"),
     _text("error", null=True),
     _text("stop", null=True),
+    _text("code_python"),
+    _text("code_fingerprint"),
+    _count("replay_after"),
+    _time("active_us"),
+    _time("claim_us", null=True),
+    _count("message_count"),
+    _count("child_count"),
     Index("runs_of_tenant", "tenant", "create_us", "id"),
     Index("runs_of_starter", "tenant", "starter", "create_us", "id"),
     Index("runs_of_agent_owner", "tenant", "agent_owner", "create_us", "id"),
@@ -133,6 +140,8 @@ waits = Table(
     _time("since_us"),
     _time("until_us", null=True),
     _text("approval_id", null=True),
+    _text("operation_id", null=True),
+    _text("child_run_id", null=True),
     Column("ordinal", BigInteger, nullable=False),
 )
 _ends = text("until_us IS NOT NULL")
@@ -170,6 +179,43 @@ approvals = Table(
     Index("approvals_of_run", "run_id", "state"),
     Index("approvals_listed_of_run", "tenant", "run_id", "create_us", "id"),
     Index("approvals_in_state", "tenant", "state", "create_us", "id"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("tenant"),
+    _run_key(),
+    _text("root_id"),
+    _text("starter"),
+    _text("agent_owner"),
+    _text("step_id"),
+    _text("name"),
+    _text("result_schema_json"),
+    _text("token_sha256"),
+    _time("create_us"),
+    _text("state"),
+    _time("expire_us", null=True),
+    _time("complete_us", null=True),
+    _text("completed_by"),
+    _text("result_json", null=True),
+    _text("error", null=True),
+    Index("operations_of_run", "run_id", "tenant", "create_us", "id"),
+    Index("operations_of_tenant", "tenant", "create_us", "id"),
+)
+_open = text("state = 'OPEN'")
+Index("operations_open", operations.c.run_id,
+      sqlite_where=_open, postgresql_where=_open)  # fmt: skip
+
+# Only those that no agent has taken yet: what was said is in the log.
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _run_key(),
+    _count("number"),
+    Index("messages_of_run", "run_id", "number"),
 )
 
 artifacts = Table(
@@ -235,6 +281,7 @@ agent_revisions = Table(
     _text("approvers"),
     _text("allowed_users"),
     _text("extra_json"),
+    _text("on_code_change"),
 )
 
 requests = Table(

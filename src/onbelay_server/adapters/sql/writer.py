@@ -13,6 +13,7 @@ from onbelay_server.adapters.sql.database import Database, Steps
 from onbelay_server.adapters.unit import Outcome, Unit
 from onbelay_server.adapters.working_set import Conflict
 from onbelay_server.domain.error import Unavailable
+from onbelay_server.ports.failpoints import pass_by
 from onbelay_server.ports.store import Appended, Committed
 
 T = TypeVar("T")
@@ -141,6 +142,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - alone, each unit shows whether it is to blame
             await self._commit_alone(batch, error)
         else:
+            await pass_by("after_commit_before_wake")
             self._finish(batch, written)
 
     async def _commit_alone(self, batch: Sequence[_Queued], error: Exception) -> None:

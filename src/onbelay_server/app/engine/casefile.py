@@ -6,10 +6,20 @@ import hashlib
 from dataclasses import dataclass, field
 
 from onbelay_agent.protocol import InputArtifact, Start
+from onbelay_server.app.engine.asking import Asking
+from onbelay_server.app.engine.effects import Effects
+from onbelay_server.app.engine.files import Files
+from onbelay_server.app.engine.intents import Intents
 from onbelay_server.app.engine.journal import Journal
+from onbelay_server.app.engine.outside import Outside
+from onbelay_server.app.engine.relatives import Relatives
+from onbelay_server.app.governance.broker import Broker
+from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.domain.artifact import Artifact
+from onbelay_server.domain.event import EventPayload, StateChanged, UnknownPayload
 from onbelay_server.domain.run import Run
+from onbelay_server.domain.state import RunState
 from onbelay_server.ports.blobs import Blobs
 from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.store import Place, Store
@@ -29,6 +39,11 @@ class CaseFile:
     position: int
     """The last sequence the journal has read."""
     blobs: Blobs
+    store: Store
+    log_bytes: int = 0
+    """How large the log is up to there."""
+    is_stopping: bool = False
+    """A stop was committed since the claim: the agent is not run again."""
     files: dict[str, Artifact] = field(default_factory=dict)
     """What the agent may read by name: its input, and what it saved."""
     kept: dict[str, int] = field(default_factory=dict)
@@ -36,12 +51,20 @@ class CaseFile:
     _readable: set[str] = field(default_factory=set)
 
     @classmethod
-    async def load(cls, run: Run, store: Store, codec: EventCodec, blobs: Blobs) -> CaseFile:
+    async def load(
+        cls,
+        run: Run,
+        store: Store,
+        codec: EventCodec,
+        blobs: Blobs,
+        tokens: OperationTokens,
+    ) -> CaseFile:
         """Read it all. Raises LookupError when the agent's revision is gone."""
         revision = await store.revision(run.agent_id, run.agent_revision)
         if revision is None:
             raise LookupError("the agent's revision")
-        case = cls(run, revision, Journal({}), 0, blobs)
+        journal = Journal(lambda operation_id: tokens.token(operation_id, run.tenant))
+        case = cls(run, revision, journal, 0, blobs, store)
         for name, artifact_id in run.input_artifacts.items():
             artifact = await store.artifact(artifact_id)
             if artifact is not None:
@@ -69,8 +92,40 @@ class CaseFile:
             if not page:
                 return
             for stored in page:
-                self.journal.read(codec.decode(stored.body))
+                self.log_bytes += len(stored.body)
+                event = codec.decode(stored.body)
+                match event.payload:
+                    case StateChanged(to_state=state):
+                        self.is_stopping = state is RunState.STOPPING
+                if event.sequence > self.run.replay_after:
+                    await self.learn(event.payload)
+                    self.journal.read(event)
             self.position = page[-1].sequence
+
+    async def learn(self, payload: EventPayload | UnknownPayload) -> None:
+        """Where the content is that an event names and the journal does not know yet."""
+        artifact_id = self.journal.unknown_content(payload)
+        if artifact_id:
+            artifact = await self.store.artifact(artifact_id)
+            if artifact is not None:
+                self._readable.add(artifact.sha256)
+                self.journal.keep_content(artifact.id, artifact.sha256)
+
+    @property
+    def writer(self) -> Files:
+        """What records the files it reads and saves."""
+        return Files(self.run, self.files, self.kept)
+
+    def intents(self, broker: Broker, store: Store, tokens: OperationTokens) -> Intents:
+        """What records its agent's calls."""
+        run, revision = self.run, self.revision
+        return Intents(
+            asking=Asking(run, revision),
+            effects=Effects(run, revision, broker),
+            files=self.writer,
+            outside=Outside(run, revision, tokens),
+            relatives=Relatives(run, revision, store),
+        )
 
     def keep(self, artifact: Artifact) -> None:
         """The run saved a file, or a value too large for the log."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from onbelay_server.app.engine.casefile import CaseFile
+from onbelay_server.app.engine.consequences import LastWord, conclude, reads_of_end
 from onbelay_server.app.engine.executor import Executor
 from onbelay_server.app.engine.parts import Parts
+from onbelay_server.domain.agent import Limits
 from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
 from onbelay_server.domain.error import NotFound, Refusal, Unavailable
 from onbelay_server.domain.lifecycle import claimed, ended, fence, worker_lost
 from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
-from onbelay_server.domain.stopping import wound_down
 from onbelay_server.domain.transition import Trigger
-from onbelay_server.domain.waiting import concluded
+from onbelay_server.ports.failpoints import pass_by
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,9 @@ class Dispatcher:
 
     async def let_go(self, run_id: str, epoch: int) -> None:
         """Requeue a run that this process owns and nothing here drives."""
-        await self._let_go(run_id, epoch, lambda r, at: worker_lost(r, at, "its worker let it go"))
+        run = await self._parts.store.run(run_id)
+        if run is not None and run.epoch == epoch:
+            await self._let_go(run, lambda r, at: worker_lost(r, at, "its worker let it go"))
 
     def wake(self) -> None:
         """A run may be claimable."""
@@ -132,7 +134,8 @@ class Dispatcher:
         parts = self._parts
         executor: Executor | None = None
         try:
-            case = await CaseFile.load(run, parts.store, parts.codec, parts.blobs)
+            await pass_by("after_claim_before_launch")
+            case = await CaseFile.load(run, parts.store, parts.codec, parts.blobs, parts.tokens)
             executor = Executor(parts, case)
             self._executors[run.id] = executor
             executor.hint(case.position)
@@ -143,29 +146,24 @@ class Dispatcher:
             log.info("run taken over", extra={"action": "run_lost", "run_id": run.id})
         except LookupError as missing:
             what = str(missing)
-            await self._let_go(run.id, run.epoch, lambda r, at: _unrunnable(r, at, what))
+            await self._let_go(run, lambda r, at: _unrunnable(r, at, what))
         except Exception:
             log.exception("executor broke", extra={"action": "executor_broke", "run_id": run.id})
-            await self._let_go(
-                run.id, run.epoch, lambda r, at: worker_lost(r, at, "the service broke")
-            )
+            await self._let_go(run, lambda r, at: worker_lost(r, at, "the service broke"))
         finally:
             if self._executors.get(run.id) is executor:
                 self._executors.pop(run.id, None)
 
-    async def _let_go(
-        self, run_id: str, epoch: int, decide: Callable[[Run, int], tuple[Run, list[NewEvent]]]
-    ) -> None:
-        def unit(rows: Rows, now_us: int) -> Change[None]:
-            mine = fence(rows.run(run_id), self._parts.owner, epoch)
-            is_stopping = mine.state is RunState.STOPPING
-            after, events = wound_down(mine, now_us) if is_stopping else decide(mine, now_us)
-            return concluded(rows, after, events, now_us)
+    async def _let_go(self, run: Run, decide: LastWord) -> None:
+        def unit(rows: Rows, now_us: int) -> Change[Run]:
+            mine = fence(rows.run(run.id), self._parts.owner, run.epoch)
+            return conclude(rows, mine, decide, now_us, Limits())
 
         try:
-            await self._parts.store.write(Reads(runs=[run_id], open_of=[run_id]), unit)
+            reads = reads_of_end(run, has_children=bool(run.child_count))
+            await self._parts.store.write(reads, unit)
         except (Refusal, Unavailable):
-            log.info("left with its lease", extra={"action": "run_left", "run_id": run_id})
+            log.info("left with its lease", extra={"action": "run_left", "run_id": run.id})
 
 
 def _unrunnable(run: Run, now_us: int, missing: str) -> tuple[Run, list[NewEvent]]:

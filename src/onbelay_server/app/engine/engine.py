@@ -51,6 +51,7 @@ class Engine:
             executor = self._dispatcher.executor(one.run.id)
             if executor is not None:
                 executor.hint(one.run.last_sequence)
+                executor.row_changed(one.run)
 
     def _hear(self, topics: frozenset[str]) -> None:
         if "ready" in topics:

@@ -3,58 +3,69 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+import os
+from collections.abc import Awaitable, Sequence
 
-from onbelay_agent.protocol import Begun, Ended, Pulse, Ready, Recorded, Stop, Suspend
+from onbelay_agent.protocol import Begin, Ended, FromHost, Pulse, Ready, Stop, Suspend
 from onbelay_server.app.engine.casefile import CaseFile
+from onbelay_server.app.engine.endings import Endings
+from onbelay_server.app.engine.fate import Fate
+from onbelay_server.app.engine.follower import Follower
 from onbelay_server.app.engine.inbox import Inbox
-from onbelay_server.app.engine.intents import Intents
+from onbelay_server.app.engine.journal import can_replay
+from onbelay_server.app.engine.limits import StopClock, Watchdog
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.app.engine.toolbox import Toolbox
-from onbelay_server.app.engine.turn import Item, Outcome, Turn
-from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
-from onbelay_server.domain.error import Lost as LostLease
-from onbelay_server.domain.error import Refusal, Unavailable
-from onbelay_server.domain.event import ApprovalDecided, StateChanged
-from onbelay_server.domain.lifecycle import ended, fence, given_back, worker_lost
-from onbelay_server.domain.run import Run, RunError
+from onbelay_server.app.engine.turn import Item, Outcome, Turn, pass_ends
+from onbelay_server.domain.error import Refusal
+from onbelay_server.domain.run import Pause, Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
-from onbelay_server.domain.stopping import wound_down
-from onbelay_server.domain.transition import Trigger
-from onbelay_server.domain.waiting import concluded
-from onbelay_server.ports.event_codec import RecordedEvent, UnencodableEvent
+from onbelay_server.ports.event_codec import UnencodableEvent
+from onbelay_server.ports.failpoints import reach
 from onbelay_server.ports.harness import Copy, Launch, Lost
-
-T = TypeVar("T")
-LastWord = Callable[[Run, int], tuple[Run, list[NewEvent]]]
 
 log = logging.getLogger(__name__)
 
 _UNWIND_SECONDS = 5.0
 """How long a suspended copy may take to end before it is killed."""
-_RETRY_SECONDS = 0.25
 
 
 class Executor:
     """One run in one epoch, from its claim until the run ends, waits or belongs to another."""
 
     def __init__(self, parts: Parts, case: CaseFile) -> None:
+        now = parts.clock.monotonic()
+        limits = case.revision.limits
         self._parts = parts
         self._case = case
         self._run = case.run
-        self._position = case.position
         self._inbox = Inbox()
-        self._intents = Intents(case.run, case.revision, parts.broker, case.files, case.kept)
-        self._toolbox = Toolbox(parts.broker, parts.clock, case.put_blob, self._inbox.put)
+        self._follower = Follower(
+            case,
+            parts.store,
+            parts.codec,
+            tell=self._tell,
+            on_stop=self.stop,
+            on_retry=self.give_back,
+        )
+        self._intents = case.intents(parts.broker, parts.store, parts.tokens)
+        self._endings = Endings(
+            case.revision, case.writer, lambda: os.urandom(10), case.journal.has_effects
+        )
+        self._fate = Fate(parts, case, now + parts.pace.lease_seconds)
+        self._toolbox = Toolbox(
+            parts.broker, parts.clock, case.put_blob, self._inbox.put, limits.tool_seconds
+        )
+        self._watchdog = Watchdog.of(case.run, limits, now)
         self._copy: Copy | None = None
+        self._code = {"python": case.run.code_python, "fingerprint": case.run.code_fingerprint}
         self._is_over = False
-        self._unwind_by: float | None = None
-        self._grace_until: float | None = None
-        self._kill_at: float | None = None
-        self._fence_at = parts.clock.monotonic() + parts.pace.lease_seconds
         self._is_draining = False
-        self._held_end: Ended | None = None
+        self._is_pausing = case.run.pause is not None
+        self._unwind_by: float | None = None
+        self._stop: StopClock | None = None
+        self._later: list[Item] = []
+        """Frames whose time has not come: calls of a pausing run, the end of a stopping one."""
         self._once: set[str] = set()
         """Steps this copy was let begin that may not be repeated."""
 
@@ -72,9 +83,25 @@ class Executor:
         """The run's log may have grown."""
         self._inbox.hint(last_sequence)
 
-    def renewed(self, fence_at: float) -> None:
+    def renewed(self, fence_at: float, *, pause_requested: bool) -> None:
         """The lease holds until `fence_at` of the monotonic clock."""
-        self._fence_at = fence_at
+        self._fate.fence_at = fence_at
+        if pause_requested != self._is_pausing:
+            self._is_pausing = pause_requested
+            self._inbox.recheck()
+
+    def row_changed(self, run: Run) -> None:
+        """The run's row changed without an event: a pause was asked for, or taken back."""
+        if run.epoch == self.epoch:
+            self.renewed(self._fate.fence_at, pause_requested=run.pause is not None)
+
+    def stop(self, reason: str) -> None:
+        """A stop of the run is committed. Heard of twice, it is begun once."""
+        if self._stop is None:
+            limits = self._case.revision.limits
+            self._stop = StopClock.of(limits, self._parts.clock.monotonic())
+            self._tell(Stop(grace_seconds=limits.grace_seconds, reason=reason))
+            self._inbox.recheck()
 
     def recheck(self) -> None:
         """Something about the run may have changed: read the log, whoever wrote it."""
@@ -90,7 +117,10 @@ class Executor:
     async def drive(self) -> None:
         """Run the agent. Returns when this process has nothing more to do with the run."""
         try:
-            await self._launch()
+            if self._case.is_stopping:
+                await self._conclude(self._fate.kill(()))
+            else:
+                await self._launch()
             while not self._is_over:
                 await self._inbox.wait(self._next_deadline())
                 await self._take_up()
@@ -100,12 +130,9 @@ class Executor:
                 await self._copy.kill()
 
     async def _launch(self) -> None:
-        harness = self._parts.harnesses.get(self._case.revision.harness)
-        reason = "this server runs no such agents"
-        if harness is not None:
-            reason = harness.check(self._case.revision) or ""
-        if harness is None or reason:
-            await self._fail(FailureReason.AGENT_NOT_FOUND, reason)
+        harness = self._parts.harness_for(self._case.revision)
+        if isinstance(harness, str):
+            await self._conclude(self._fate.fail(FailureReason.AGENT_NOT_FOUND, harness))
             return
         launch = Launch(
             revision=self._case.revision,
@@ -119,80 +146,86 @@ class Executor:
     def _next_deadline(self) -> float:
         """Seconds until the executor must look up by itself."""
         now = self._parts.clock.monotonic()
-        marks = [now + self._parts.pace.poll_seconds, self._fence_at]
-        marks += [
-            mark for mark in (self._unwind_by, self._grace_until, self._kill_at) if mark is not None
-        ]
+        marks = [now + self._parts.pace.poll_seconds, self._fate.fence_at, self._watchdog.next_at]
+        if self._unwind_by is not None:
+            marks.append(self._unwind_by)
+        if self._stop is not None:
+            marks.append(self._stop.next_at)
         return max(0.0, min(marks) - now)
 
     async def _take_up(self) -> None:
         now = self._parts.clock.monotonic()
-        if now >= self._fence_at:
+        if now >= self._fate.fence_at:
             log.warning("lease lost", extra={"action": "lease_lost", "run_id": self.run_id})
             self._is_over = True
             return
         try:
-            if self._inbox.is_behind(self._position):
-                await self._catch_up()
+            if self._inbox.is_behind(self._follower.position):
+                await self._follower.catch_up()
             said = self._inbox.take()
+            if said:
+                is_word = any(not isinstance(one, Ready | Pulse) for one in said)
+                self._watchdog.hear(now, is_word=is_word)
             if self._unwind_by is not None:
-                has_ended = any(isinstance(one, Ended | Lost) for one in said)
-                is_late = self._is_draining or now >= self._unwind_by
-                self._is_over = self._is_over or has_ended or is_late
+                is_gone = any(isinstance(one, Ended | Lost) for one in said)
+                self._is_over = is_gone or now >= self._unwind_by
                 return
-            items = self._ready([one for one in said if not isinstance(one, Lost | Ready | Pulse)])
-            if items:
-                await self._commit(items)
-            gone = next((one for one in said if isinstance(one, Lost)), None)
-            if gone is not None and not self._is_over:
-                await self._copy_gone(gone)
-            if self._is_draining and not self._is_over:
-                await self._give_back_when_safe()
+            await self._take(said)
+            if not self._is_over:
+                await self._look_after()
         except Refusal:
             self._is_over = True
         except UnencodableEvent as problem:
-            await self._fail(FailureReason.HARNESS_ERROR, f"the agent's words: {problem}")
-        if not self._is_over:
-            await self._keep_deadlines()
+            failing = self._fate.fail(FailureReason.HARNESS_ERROR, f"the agent's words: {problem}")
+            await self._conclude(failing)
 
-    def _ready(self, items: list[Item]) -> list[Item]:
-        """What can be written now: the end of a stopping copy waits for the tools in flight."""
-        if self._held_end is not None:
-            items = [*items, self._held_end]
-            self._held_end = None
-        is_early = self._grace_until is not None and self._toolbox.is_busy
-        if is_early and items and isinstance(items[-1], Ended):
-            self._held_end = items[-1]
-            return items[:-1]
+    async def _take(self, said: Sequence[Item | Lost]) -> None:
+        items: list[Item] = []
+        for one in said:
+            match one:
+                case Ready():
+                    await self._meet(one)
+                case Pulse() | Lost():
+                    pass
+                case _:
+                    items.append(one)
+        items = self._timely(items)
+        if len(items) > 1 and isinstance(items[-1], Ended):
+            # An end closes what the store holds: what came before it must stand there.
+            await self._commit(items[:-1])
+            items = items[-1:]
+        if items and not self._is_over:
+            await self._commit(items)
+        gone = next((one for one in said if isinstance(one, Lost)), None)
+        if gone is not None and not self._is_over:
+            await self._copy_gone(gone)
+
+    def _timely(self, items: list[Item]) -> list[Item]:
+        """What can be written now: a pausing run begins nothing, and the end of a stopping copy
+        waits for the tools in flight."""
+        items, self._later = [*self._later, *items], []
+        if self._stop is not None:
+            is_early = not self._stop.is_grace_over and self._toolbox.is_busy
+            if is_early and items and isinstance(items[-1], Ended):
+                self._later = [items.pop()]
+        elif self._is_pausing:
+            self._later = [item for item in items if isinstance(item, Begin)]
+            items = [item for item in items if not isinstance(item, Begin)]
         return items
 
-    # ---- the log -----------------------------------------------------------------------------
-
-    async def _catch_up(self, through: int | None = None) -> None:
-        """Read what others appended: decisions, timers, a stop."""
-        while not self._is_over:
-            events = await self._parts.store.events(
-                self.run_id, after=self._position, limit=500, max_bytes=2**20, through=through
+    async def _meet(self, ready: Ready) -> None:
+        """The copy says what it is: a journal is not replayed by what could not have written it."""
+        self._code = {"python": ready.python, "fingerprint": ready.fingerprint}
+        if not can_replay(self._run.code_python, ready.python):
+            pause = Pause(
+                request_us=self._parts.clock.now_us(),
+                recorded=f"Python {self._run.code_python}",
+                found=f"Python {ready.python}",
             )
-            if not events:
-                return
-            for event in events:
-                self._observe(self._parts.codec.decode(event.body))
+            await self._kill()
+            await self._conclude(self._fate.hold(pause, f"its journal is of {pause.recorded}"))
 
-    def _observe(self, event: RecordedEvent) -> None:
-        """Take one event of the log, whoever wrote it, and tell the copy what it awaits."""
-        self._position = event.sequence
-        if event.epoch > self.epoch:
-            self._is_over = True
-            return
-        record = self._case.journal.read(event)
-        if record is not None and record.type == "finished" and self._copy is not None:
-            self._copy.send(Recorded(record=record))
-        match event.payload:
-            case StateChanged(to_state=RunState.STOPPING):
-                self._begin_stop(event.payload.reason)
-            case ApprovalDecided() if self._case.journal.may_retry(event.step_id):
-                self.give_back()  # the step begins again in a new copy
+    # ---- writing -----------------------------------------------------------------------------
 
     async def _commit(self, items: Sequence[Item]) -> None:
         """Write what the copy said as one unit, then tell it what is recorded."""
@@ -200,129 +233,122 @@ class Executor:
             items,
             run=self._run,
             intents=self._intents,
+            files=self._case.writer,
+            endings=self._endings,
             journal=self._case.journal,
             codec=self._parts.codec,
-            kept=self._case.kept,
+            code=self._code,
         )
-        committed = await self._insist(lambda: self._parts.store.write(turn.reads, turn.decide))
+        await pass_ends(items)
+        await self._intents.prepare(turn.begins)
+        committed = await self._fate.insist(
+            lambda: self._parts.store.write(turn.reads, turn.decide)
+        )
         appended = committed.runs.get(self.run_id)
-        events = appended.events if appended is not None else ()
-        if events and events[0].sequence > self._position + 1:
-            await self._catch_up(through=events[0].sequence - 1)
         outcome = committed.result
         for artifact in outcome.artifacts:
             self._case.keep(artifact)
-        if self._copy is not None:
-            for stage, held in outcome.begun:
-                self._copy.send(Begun(stage=stage, held=held))
-        for stored, new in zip(events, outcome.payloads, strict=True):
-            self._position = stored.sequence
-            if new is not None and appended is not None:
-                self._observe_own(new, stored.sequence, appended.run.update_us)
-        for step_id, permit in outcome.permits.items():
-            self._toolbox.send(step_id, permit)
+        if appended is not None:
+            await self._follower.committed(appended, outcome)
+        self._toolbox.follow(items, outcome.permits)
         self._once |= outcome.once
         self._settle(items, outcome)
 
-    def _observe_own(self, new: NewEvent, sequence: int, time_us: int) -> None:
-        event = RecordedEvent(
-            run_id=self.run_id,
-            sequence=sequence,
-            time_us=time_us,
-            epoch=self.epoch,
-            step_id=new.step_id,
-            payload=new.payload,
-        )
-        self._observe(event)
+    def _tell(self, frame: FromHost) -> None:
+        if self._copy is not None:
+            self._copy.send(frame)
 
     def _settle(self, items: Sequence[Item], outcome: Outcome) -> None:
         """What the committed state means for the copy."""
         ended_now = any(isinstance(item, Ended) for item in items)
-        if outcome.state.is_final or outcome.state is RunState.PAUSED or ended_now:
+        if outcome.state.is_final or ended_now:
             self._is_over = True
-        elif outcome.state.is_waiting and self._unwind_by is None and self._copy is not None:
+        elif outcome.state.is_waiting or outcome.state is RunState.PAUSED:
+            reach("after_park_before_suspend")
+            self._suspend()
+
+    def _suspend(self) -> None:
+        """The run goes on without this copy."""
+        if self._unwind_by is None:
             self._unwind_by = self._parts.clock.monotonic() + _UNWIND_SECONDS
-            self._copy.send(Suspend())
+            self._tell(Suspend())
 
-    # ---- ends --------------------------------------------------------------------------------
+    # ---- looking after it --------------------------------------------------------------------
 
-    def _begin_stop(self, reason: str) -> None:
-        """A stop is committed: the copy refuses from now on and has its grace to end."""
-        if self._kill_at is not None:
+    async def _look_after(self) -> None:
+        """Drain, pause, stop and limits, once what was said is written."""
+        now = self._parts.clock.monotonic()
+        if self._unwind_by is not None:
             return
-        limits = self._case.revision.limits
-        now = self._parts.clock.monotonic()
-        self._grace_until = now + limits.grace_seconds
-        self._kill_at = self._grace_until + limits.kill_seconds
-        if self._copy is not None:
-            self._copy.send(Stop(grace_seconds=limits.grace_seconds, reason=reason))
+        if self._stop is not None:
+            await self._keep_stop_deadlines(self._stop, now)
+            return
+        breach = self._watchdog.breach(now) or self._follower.history.breach()
+        if breach is not None:
+            await self._breach(breach)
+        elif self._watchdog.is_silent(now):
+            await self._silent()
+        elif self._is_draining:
+            await self._give_back_when_safe()
+        elif self._is_pausing:
+            await self._pause_when_idle()
+        elif (warning := self._follower.history.warning()) is not None:
+            await self._fate.warn(warning)
 
-    async def _keep_deadlines(self) -> None:
-        now = self._parts.clock.monotonic()
-        if self._grace_until is not None and now >= self._grace_until:
-            self._grace_until = None
-            await self._toolbox.cancel()
-            self._inbox.recheck()
-        if self._kill_at is not None and now >= self._kill_at:
-            unstoppable = await self._copy.kill() if self._copy is not None else ()
-            await self._conclude(_killed, unstoppable=tuple(unstoppable))
+    async def _breach(self, error: RunError) -> None:
+        unstoppable = await self._kill()
+        named = f"; still running: {', '.join(unstoppable)}" if unstoppable else ""
+        full = RunError(reason=error.reason, message=error.message + named)
+        await self._conclude(self._fate.breach(full))
 
-    async def _copy_gone(self, gone: Lost) -> None:
-        """The copy died without a word: killed, crashed, or never started."""
-        if gone.is_spawn:
-            await self._fail(FailureReason.SPAWN_FAILED, gone.reason)
+    async def _silent(self) -> None:
+        """No pulse: by its own fault it fails; by another's it is run again elsewhere."""
+        if self._copy is not None and not self._copy.is_to_blame():
+            await self._kill()
+            await self._conclude(self._fate.lose("another run blocked its agent loop"))
         else:
-            await self.lose(gone.reason)
+            await self._breach(self._watchdog.silence())
 
-    async def lose(self, reason: str) -> None:
-        """This attempt is lost: the run waits for its next, if it has one left."""
-        await self._conclude(lambda run, at: worker_lost(run, at, reason))
-
-    async def _fail(self, reason: FailureReason, message: str) -> None:
-        error = RunError(reason=reason, message=message)
-        await self._conclude(
-            lambda run, at: ended(run, Trigger.RAISE, RunState.FAILED, at, error=error)
-        )
+    async def _pause_when_idle(self) -> None:
+        """A boundary: nothing the copy or a tool does is in flight."""
+        waits = await self._parts.store.waits([self.run_id])
+        awaited = {wait.step_id for wait in waits.get(self.run_id, [])}
+        if self._toolbox.is_busy or set(self._case.journal.in_flight) - awaited:
+            return
+        after = await self._fate.pause()
+        if after.state is RunState.PAUSED:
+            self._suspend()
+        else:
+            self._is_over = after.state.is_final
+            self._is_pausing = False
+            self._inbox.recheck()
 
     async def _give_back_when_safe(self) -> None:
         """Let go, but not while a call is in flight that may not be repeated."""
         is_once_open = any(self._case.journal.is_open(step_id) for step_id in self._once)
-        if self._kill_at is not None or is_once_open or self._toolbox.holds_unrepeatable():
-            return
-        if self._copy is not None:
-            await self._copy.kill()
+        if not is_once_open and not self._toolbox.holds_unrepeatable():
+            await self._kill()
+            await self._conclude(self._fate.give_back())
 
-        def back(run: Run, at: int) -> tuple[Run, list[NewEvent]]:
-            after, event = given_back(run, at, "the worker drains")
-            return after, [event]
+    # ---- ends --------------------------------------------------------------------------------
 
-        await self._conclude(back)
+    async def _keep_stop_deadlines(self, stop: StopClock, now: float) -> None:
+        if now >= stop.kill_at:
+            await self._conclude(self._fate.kill(tuple(await self._kill())))
+        elif now >= stop.grace_until and not stop.is_grace_over:
+            stop.is_grace_over = True
+            await self._toolbox.cancel()
+            self._inbox.recheck()
 
-    async def _conclude(self, decide: LastWord, unstoppable: tuple[str, ...] = ()) -> None:
-        """Write the run's last word in this epoch. A stop that was committed before it wins."""
+    async def _kill(self) -> Sequence[str]:
+        return await self._copy.kill() if self._copy is not None else ()
 
-        def unit(rows: Rows, now_us: int) -> Change[None]:
-            run = fence(rows.run(self.run_id), self._parts.owner, self.epoch)
-            if run.state is RunState.STOPPING:
-                after, moves = wound_down(run, now_us, unstoppable=unstoppable)
-            else:
-                after, moves = decide(run, now_us)
-            return concluded(rows, after, moves, now_us)
+    async def _copy_gone(self, gone: Lost) -> None:
+        """The copy died without a word: killed, crashed, or never started."""
+        failed = self._fate.fail(FailureReason.SPAWN_FAILED, gone.reason) if gone.is_spawn else None
+        await self._conclude(failed or self._fate.lose(gone.reason))
 
-        reads = Reads(runs=[self.run_id], open_of=[self.run_id])
-        await self._insist(lambda: self._parts.store.write(reads, unit))
+    async def _conclude(self, last_word: Awaitable[Run]) -> None:
+        """Write the run's last word in this epoch."""
+        await last_word
         self._is_over = True
-
-    async def _insist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write, again and again while the database is away and the lease holds."""
-        while True:
-            try:
-                return await write()
-            except Unavailable:
-                if self._parts.clock.monotonic() >= self._fence_at:
-                    raise LostLease("the lease ended while the database was away") from None
-                await self._parts.clock.sleep(_RETRY_SECONDS)
-
-
-def _killed(run: Run, now_us: int) -> tuple[Run, list[NewEvent]]:
-    return worker_lost(run, now_us, "killed")

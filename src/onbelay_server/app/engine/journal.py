@@ -7,16 +7,29 @@ the agent is replayed from, so neither can say something the other does not.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from onbelay_agent.protocol import Failure, Record
+from onbelay_server.app.engine.failures import (
+    child_failure,
+    operation_expired,
+    operation_failure,
+)
 from onbelay_server.domain.event import (
     ApprovalDecided,
     ApprovalExpired,
     ArtifactSaved,
+    ChildRunFinished,
+    ChildRunStarted,
     CustomReported,
+    EventPayload,
     LogWritten,
+    MessageRead,
+    MessageReceived,
+    OperationCompleted,
+    OperationExpired,
+    OperationStarted,
     ProgressReported,
     StepCancelled,
     StepError,
@@ -26,19 +39,34 @@ from onbelay_server.domain.event import (
     TextDelta,
     TimerFired,
     ToolCallFinished,
+    UnknownPayload,
 )
-from onbelay_server.domain.state import Decision, StepKind
+from onbelay_server.domain.state import Decision, RunState, StepKind
 from onbelay_server.ports.event_codec import RecordedEvent
 
 _EMIT_MARK = ":emit#"
+_OUTSIDE_KINDS = frozenset(
+    kind.value
+    for kind in (
+        StepKind.STEP,
+        StepKind.TOOL,
+        StepKind.MODEL,
+        StepKind.CHILD,
+        StepKind.OPERATION,
+        StepKind.ARTIFACT_SAVE,
+    )
+)
+_WORKING_KINDS = frozenset({StepKind.STEP.value, StepKind.TOOL.value, StepKind.MODEL.value})
 
 
 class Journal:
     """Folds events, in order, into records. One instance follows one run's log."""
 
-    def __init__(self, contents: Mapping[str, str]) -> None:
-        """`contents`: artifact id → SHA-256, for results that were too large for the log."""
-        self._contents = dict(contents)
+    def __init__(self, token_of: Callable[[str], str]) -> None:
+        """`token_of` gives an operation's token again, which the log does not hold."""
+        self._token_of = token_of
+        self._contents: dict[str, str] = {}
+        self._messages: dict[str, MessageReceived] = {}
         self._records: list[Record] = []
         self._started: dict[str, int] = {}
         self._open: set[str] = set()
@@ -73,9 +101,38 @@ class Journal:
         """Learn where a result too large for the log is kept."""
         self._contents[artifact_id] = sha256
 
+    def unknown_content(self, payload: EventPayload | UnknownPayload) -> str:
+        """The artifact whose hash must be learnt before this event can be read, or nothing."""
+        artifact_id = ""
+        if isinstance(payload, StepFinished | ToolCallFinished):
+            artifact_id = payload.result_artifact_id or ""
+        elif isinstance(payload, ChildRunFinished):
+            artifact_id = payload.output_artifact_id
+        return "" if artifact_id in self._contents else artifact_id
+
+    @property
+    def has_children(self) -> bool:
+        """Whether the run has started child runs."""
+        return any(record.kind == StepKind.CHILD.value for record in self._records)
+
+    def has_effects(self) -> bool:
+        """Whether anything is recorded that may have happened outside."""
+        return any(record.kind in _OUTSIDE_KINDS for record in self._records)
+
+    @property
+    def in_flight(self) -> list[str]:
+        """Open calls whose work the agent's copy or a tool does, not somebody outside."""
+        return [
+            step_id
+            for step_id in self._open
+            if self._records[self._started[step_id]].kind in _WORKING_KINDS
+        ]
+
     def read(self, event: RecordedEvent) -> Record | None:
         """Take the next event; the record of a call's end, if it is one."""
         step_id, payload = event.step_id, event.payload
+        if isinstance(payload, MessageReceived):
+            self._messages[payload.message_id] = payload
         if not step_id:
             return None
         match payload:
@@ -139,7 +196,52 @@ class Journal:
                 return _finished(event, ok_json="null")
             case ArtifactSaved() as saved:
                 return _finished(event, ok_json=artifact_json(saved))
+            case MessageRead() as read:
+                return _finished(event, ok_json=self._read_messages(read))
+            case ChildRunStarted() as child:
+                return _finished(event, ok_json=json.dumps({"child_run_id": child.child_run_id}))
+            case ChildRunFinished() as child:
+                return self._child_end(event, child)
+            case OperationStarted() as operation:
+                opened = {
+                    "operation_id": operation.operation_id,
+                    "token": self._token_of(operation.operation_id),
+                }
+                return _finished(event, ok_json=json.dumps(opened))
+            case OperationCompleted() as end:
+                return self._operation_end(event, end)
+            case OperationExpired() as late:
+                return _finished(event, failure=operation_expired(late.operation_id))
         return None
+
+    def _read_messages(self, read: MessageRead) -> str:
+        taken = [self._messages[message_id] for message_id in read.message_ids]
+        return json.dumps(
+            [
+                {
+                    "message_id": one.message_id,
+                    "sent_by": one.sent_by,
+                    "text": one.text,
+                    "data": json.loads(one.data_json) if one.data_json else None,
+                }
+                for one in taken
+            ]
+        )
+
+    def _child_end(self, event: RecordedEvent, child: ChildRunFinished) -> Record:
+        if child.state is not RunState.SUCCEEDED:
+            return _finished(
+                event, failure=child_failure(child.child_run_id, child.state, child.error)
+            )
+        if child.output_artifact_id:
+            sha256 = self._contents[child.output_artifact_id]
+            return _finished(event, content_sha256=sha256)
+        return _finished(event, ok_json=child.output_json or "null")
+
+    def _operation_end(self, event: RecordedEvent, end: OperationCompleted) -> Record:
+        if end.error is None:
+            return _finished(event, ok_json=end.result_json or "null")
+        return _finished(event, failure=operation_failure(end.operation_id, end.error))
 
     def _outcome(
         self,
@@ -172,7 +274,7 @@ class Journal:
             failure = Failure(
                 type="StepFailed" if is_effect else "Rejected",
                 message=decided.comment,
-                data_json=json.dumps({"by": by}),
+                data_json=json.dumps({"by": by, "comment": decided.comment}),
             )
             return _finished(event, failure=failure)
         if decided.decision is Decision.ANSWER:
@@ -181,6 +283,18 @@ class Journal:
             self._may_retry.add(event.step_id)
             return None
         return _finished(event, ok_json=json.dumps({"by": by, "comment": decided.comment}))
+
+
+def can_replay(begun_with: str, python: str) -> bool:
+    """Whether this Python may replay a journal begun with another; an empty one has none.
+
+    3.11 schedules `wait_for` otherwise than later versions: journals do not cross that line."""
+    return not begun_with or _is_later_than_3_11(begun_with) == _is_later_than_3_11(python)
+
+
+def _is_later_than_3_11(python: str) -> bool:
+    major, minor = python.split(".")[:2]
+    return (int(major), int(minor)) > (3, 11)
 
 
 def artifact_json(saved: ArtifactSaved) -> str:

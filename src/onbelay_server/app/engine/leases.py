@@ -9,6 +9,7 @@ from onbelay_server.app.engine.dispatcher import Dispatcher
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.domain.error import Unavailable
 from onbelay_server.domain.state import RunState
+from onbelay_server.ports.failpoints import pass_by
 from onbelay_server.ports.store import Lease
 
 log = logging.getLogger(__name__)
@@ -41,15 +42,16 @@ class Leases:
         fence_at = self._parts.clock.monotonic() + lease_seconds * 0.9
         until_us = self._parts.clock.now_us() + int(lease_seconds * 1_000_000)
         leases = await self._parts.store.renew(self._parts.owner, until_us=until_us)
+        await pass_by("after_lease_renewed")
         held = {(lease.run_id, lease.epoch): lease for lease in leases}
         for executor in driven:
             lease = held.get((executor.run_id, executor.epoch))
             if lease is None:
                 executor.recheck()
                 continue
-            executor.renewed(fence_at)
+            executor.renewed(fence_at, pause_requested=lease.pause_requested)
             if lease.state is RunState.STOPPING:
-                executor.recheck()
+                executor.stop("stopped")
         await self._let_strays_go(held)
 
     async def _let_strays_go(self, held: Mapping[tuple[str, int], Lease]) -> None:

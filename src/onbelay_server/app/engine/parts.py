@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onbelay_server.app.governance.broker import Broker
-from onbelay_server.domain.agent import HarnessKind
+from onbelay_server.app.operation_token import OperationTokens
+from onbelay_server.domain.agent import AgentRevision, HarnessKind
 from onbelay_server.ports.blobs import Blobs
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.event_codec import EventCodec
@@ -41,5 +42,13 @@ class Parts:
     wakeup: Wakeup
     blobs: Blobs
     broker: Broker
+    tokens: OperationTokens
     harnesses: Mapping[HarnessKind, Harness]
     pace: Pace
+
+    def harness_for(self, revision: AgentRevision) -> Harness | str:
+        """What can run this agent here, or why nothing can."""
+        harness = self.harnesses.get(revision.harness)
+        if harness is None:
+            return "this server runs no such agents"
+        return harness.check(revision) or harness

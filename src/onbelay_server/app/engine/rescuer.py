@@ -6,15 +6,15 @@ import asyncio
 import logging
 import random
 
+from onbelay_server.app.engine.consequences import conclude, reads_of_end
 from onbelay_server.app.engine.dispatcher import Dispatcher
 from onbelay_server.app.engine.parts import Parts
-from onbelay_server.domain.change import Change, Reads, Rows
+from onbelay_server.domain.agent import Limits
+from onbelay_server.domain.change import Change, NewEvent, Rows
 from onbelay_server.domain.error import Changed, Refusal, Unavailable
 from onbelay_server.domain.lifecycle import worker_lost
 from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import RunState
-from onbelay_server.domain.stopping import wound_down
-from onbelay_server.domain.waiting import concluded
+from onbelay_server.ports.failpoints import pass_by
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +52,25 @@ class Rescuer:
         return len(orphans)
 
     async def _rescue_one(self, orphan: Run, gate: asyncio.Semaphore) -> None:
-        def rescue(rows: Rows, now_us: int) -> Change[None]:
+        revision = await self._parts.store.revision(orphan.agent_id, orphan.agent_revision)
+        limits = revision.limits if revision is not None else Limits()
+
+        def rescue(rows: Rows, now_us: int) -> Change[Run]:
             run = rows.run(orphan.id)
             is_same = run is not None and (run.owner, run.epoch) == (orphan.owner, orphan.epoch)
             if run is None or not is_same or run.state is not orphan.state:
                 raise Changed("somebody else took care of it")
-            if run.state is RunState.STOPPING:
-                after, moves = wound_down(run, now_us)
-            else:
-                after, moves = worker_lost(run, now_us, "the worker was lost")
-            return concluded(rows, after, moves, now_us)
+            return conclude(rows, run, lose, now_us, limits)
 
+        def lose(run: Run, now_us: int) -> tuple[Run, list[NewEvent]]:
+            reason = "the worker was lost"
+            return worker_lost(run, now_us, reason, max_attempts=limits.max_attempts)
+
+        reads = reads_of_end(orphan, has_children=bool(orphan.child_count))
         async with gate:
             await self._parts.clock.sleep(random.uniform(0, _JITTER_SECONDS))
+            await pass_by("after_orphan_found")
             try:
-                reads = Reads(runs=[orphan.id], open_of=[orphan.id])
                 await self._parts.store.write(reads, rescue)
             except Refusal:
                 return

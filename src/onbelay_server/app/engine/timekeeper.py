@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+from onbelay_server.app.engine.consequences import conclude, reads_of_end
 from onbelay_server.app.engine.parts import Parts
-from onbelay_server.domain.change import Change, Entity, Reads, Rows
+from onbelay_server.domain.agent import Limits
+from onbelay_server.domain.change import Change, NewEvent, Rows
 from onbelay_server.domain.error import Changed, Refusal, Unavailable
-from onbelay_server.domain.run import Wait
+from onbelay_server.domain.lifecycle import ended
+from onbelay_server.domain.run import Run, RunError, Wait
+from onbelay_server.domain.state import FailureReason, RunState
+from onbelay_server.domain.transition import Trigger
 from onbelay_server.domain.waiting import due
+from onbelay_server.ports.failpoints import pass_by
 
 _PAGE = 256
 
@@ -51,21 +58,34 @@ class Timekeeper:
         return min(max((next_us - clock.now_us()) / 1e6, 0.0), self._parts.pace.poll_seconds)
 
     async def _end(self, wait: Wait) -> None:
-        def end(rows: Rows, now_us: int) -> Change[None]:
-            run = rows.run(wait.run_id)
-            if run is None or run.state.is_final or wait not in rows.waits(wait.run_id):
-                raise Changed("it ended otherwise")
-            approval = rows.approval(wait.approval_id) if wait.approval_id else None
-            after, events, expired = due(run, wait, approval, now_us)
-            put: list[Entity] = [after] if expired is None else [after, expired]
-            return Change(result=None, put=put, delete=[wait], events=events)
+        run = await self._parts.store.run(wait.run_id)
+        if run is None:
+            return
 
-        reads = Reads(
-            runs=[wait.run_id],
-            open_of=[wait.run_id],
+        def end(rows: Rows, now_us: int) -> Change[Run]:
+            current = rows.run(wait.run_id)
+            if current is None or current.state.is_final or wait not in rows.waits(wait.run_id):
+                raise Changed("it ended otherwise")
+            ended_by_itself = due(rows, current, wait, now_us)
+            if ended_by_itself is None:
+                return conclude(rows, current, _waited_too_long, now_us, Limits())
+            after, put, events = ended_by_itself
+            return Change(result=after, put=[after, *put], delete=[wait], events=events)
+
+        reads = replace(
+            reads_of_end(run, has_children=bool(run.child_count)),
             approvals=[wait.approval_id] if wait.approval_id else [],
+            operations=[wait.operation_id] if wait.operation_id else [],
         )
+        await pass_by("after_due_before_recorded")
         try:
             await self._parts.store.write(reads, end)
         except Refusal:
             return
+
+
+def _waited_too_long(run: Run, now_us: int) -> tuple[Run, list[NewEvent]]:
+    error = RunError(
+        reason=FailureReason.TIMED_OUT, message="it has waited for the longest that it may"
+    )
+    return ended(run, Trigger.BREACH, RunState.FAILED, now_us, error=error)

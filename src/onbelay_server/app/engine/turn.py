@@ -6,37 +6,41 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from onbelay_agent.protocol import Begin, Cancel, Emit, Emitted, Ended, Finish, Parked, ToHost
-from onbelay_server.app.engine.intents import Batch, Intents, is_once
+from onbelay_agent.protocol import Begin, Cancel, Emitted, Ended, Finish, Parked, ToHost
+from onbelay_server.app.engine.batch import Batch
+from onbelay_server.app.engine.consequences import reads_of_end
+from onbelay_server.app.engine.emits import event_of
+from onbelay_server.app.engine.endings import Endings
+from onbelay_server.app.engine.failures import step_error
+from onbelay_server.app.engine.files import Files
+from onbelay_server.app.engine.intents import Intents, is_once
 from onbelay_server.app.engine.journal import Journal
 from onbelay_server.app.governance.broker import Permit
 from onbelay_server.domain.artifact import Artifact
-from onbelay_server.domain.change import Change, EncodedEvent, NewEvent, Reads, Rows
-from onbelay_server.domain.event import (
-    CustomReported,
-    EventPayload,
-    LogWritten,
-    ProgressReported,
-    StepCancelled,
-    StepError,
-    StepFinished,
-    TextDelta,
-    ToolCallFinished,
-)
-from onbelay_server.domain.ids import make_id
-from onbelay_server.domain.lifecycle import ended, fence, moved
-from onbelay_server.domain.run import Run, RunError
-from onbelay_server.domain.state import FailureReason, LogLevel, RunState
-from onbelay_server.domain.stopping import wound_down
-from onbelay_server.domain.transition import Trigger
+from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
+from onbelay_server.domain.event import StepCancelled, StepFinished, ToolCallFinished
+from onbelay_server.domain.lifecycle import fence
+from onbelay_server.domain.pausing import paused
+from onbelay_server.domain.run import Run
+from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.waiting import parked, voided
 from onbelay_server.ports.event_codec import EventCodec
+from onbelay_server.ports.failpoints import pass_by
 
 HOLD_US = 1_000_000
 """A copy whose nearest wait ends this soon is kept: running it again would cost more."""
 
-MAX_EMIT_CHARACTERS = 60_000
-"""Four bytes each at most, so that an event stays below 256 KB."""
+_AWAITED_KINDS = frozenset(
+    {
+        StepKind.APPROVAL,
+        StepKind.QUESTION,
+        StepKind.TIMER,
+        StepKind.CHILD,
+        StepKind.OPERATION,
+        StepKind.MESSAGES,
+    }
+)
+"""Calls that others end: while one is open, the store holds its wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,15 @@ class ToolEnd:
 Item = ToHost | ToolEnd
 
 
+async def pass_ends(items: Sequence[Item]) -> None:
+    """Pass the failpoints of what has ended and is about to be recorded."""
+    for item in items:
+        if isinstance(item, Finish):
+            await pass_by("after_step_finished_before_recorded")
+        elif isinstance(item, Ended):
+            await pass_by("after_end_before_recorded")
+
+
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """What a committed turn leaves to do."""
@@ -60,7 +73,7 @@ class Outcome:
     """Stages that are recorded, each with the calls the copy must not run itself."""
     permits: dict[str, Permit] = field(default_factory=dict)
     payloads: list[NewEvent | None] = field(default_factory=list)
-    """What was appended, in order; None for emits, which end no call."""
+    """What was appended to the run's own log, in order; None for emits, which end no call."""
     artifacts: list[Artifact] = field(default_factory=list)
     once: set[str] = field(default_factory=set)
     """Steps the copy may now run that may not be repeated."""
@@ -78,41 +91,60 @@ class Turn:
         *,
         run: Run,
         intents: Intents,
+        files: Files,
+        endings: Endings,
         journal: Journal,
         codec: EventCodec,
-        kept: Mapping[str, int],
+        code: Mapping[str, str],
     ) -> None:
-        """`kept`: the size of every blob the run has put, by its SHA-256."""
+        """`code`: what the journal's header says, for a run that has none yet."""
         self._items = items
         self._run = run
         self._intents = intents
+        self._files = files
+        self._endings = endings
         self._journal = journal
         self._codec = codec
-        self._kept = kept
+        self._code = code
         self._entropy: dict[str, bytes] = {}
 
     @property
+    def begins(self) -> list[Begin]:
+        """The batches of calls among the frames."""
+        return [item for item in self._items if isinstance(item, Begin)]
+
+    @property
     def reads(self) -> Reads:
-        """The run's row; its open waits only where a frame may end or count them."""
-        needs_open = any(
-            isinstance(item, Cancel | Parked | Ended)
-            or (isinstance(item, Begin) and bool(item.reopened))
-            for item in self._items
+        """The run's row; whatever else its frames may end, count or ask for. What begins is never
+        written in one unit with the end."""
+        run = self._run
+        if any(isinstance(item, Ended) for item in self._items):
+            return reads_of_end(run, has_children=self._journal.has_children)
+        needs = self._intents.needs(self.begins)
+        needs_open = needs.open_rows or any(
+            isinstance(item, Cancel | Parked) for item in self._items
         )
-        return Reads(runs=[self._run.id], open_of=[self._run.id] if needs_open else [])
+        return Reads(
+            runs=[run.id, *needs.runs],
+            trees=[run.root_id] if needs.tree else [],
+            open_of=[run.id] if needs_open else [],
+            operations=needs.operations,
+        )
 
     def decide(self, rows: Rows, now_us: int) -> Change[Outcome]:
         """The unit. Raises Lost when the run is another owner's."""
         before = run = fence(rows.run(self._run.id), self._run.owner or "", self._run.epoch)
-        batch, outcome = Batch(), Outcome()
+        batch, outcome = Batch(run.id), Outcome()
+        ending: Change[Run] | None = None
         for item in self._items:
             match item:
                 case Emitted():
-                    self._emit(batch, item.emits)
+                    self._emit(batch, item)
                 case Begin():
+                    self._emit(batch, item)
                     self._begin(batch, outcome, item, run, rows, now_us)
                 case Finish():
-                    self._emit(batch, item.emits)
+                    self._emit(batch, item)
                     outcome.is_progress |= self._finish(batch, item, now_us)
                 case Cancel():
                     self._cancel(batch, item, rows, now_us)
@@ -121,36 +153,60 @@ class Turn:
                 case Parked():
                     run = self._park(batch, item, run, rows, now_us)
                 case Ended():
-                    self._emit(batch, item.emits)
-                    run = self._end(batch, item, run, rows, now_us)
-        if outcome.is_progress and run.attempt > 1 and run.state is RunState.RUNNING:
-            run = replace(run, attempt=1)
-        outcome.payloads = [one if isinstance(one, NewEvent) else None for one in batch.events]
+                    self._emit(batch, item)
+                    run = self._counted(run, batch, outcome)
+                    ending = self._endings.decide(batch, item, run, rows, now_us)
+        run = self._counted(run, batch, outcome) if ending is None else ending.result
+        outcome.payloads = [
+            one if isinstance(one, NewEvent) else None
+            for one in [*batch.events, *(ending.events if ending else ())]
+            if one.run_id == run.id
+        ]
         outcome.artifacts = [one for one in batch.put if isinstance(one, Artifact)]
         outcome.permits = batch.permits
         outcome.state = run.state
+        if ending is not None:
+            return Change(
+                result=outcome,
+                put=[*batch.put, *ending.put],
+                delete=[*batch.delete, *ending.delete],
+                events=[*batch.events, *ending.events],
+            )
         # A turn that only appends leaves the row to the store, which counts its events.
         put = [run, *batch.put] if run is not before else batch.put
         return Change(result=outcome, put=put, delete=batch.delete, events=batch.events)
+
+    def _counted(self, run: Run, batch: Batch, outcome: Outcome) -> Run:
+        """The row with what this turn adds to it: children, a fresh count of attempts, its code."""
+        if run.state is RunState.RUNNING:
+            if outcome.is_progress and run.attempt > 1:
+                run = replace(run, attempt=1)
+            if outcome.begun and not run.code_python:
+                run = replace(
+                    run,
+                    code_python=self._code["python"],
+                    code_fingerprint=self._code["fingerprint"],
+                )
+        if batch.children:
+            run = replace(run, child_count=run.child_count + batch.children)
+            batch.children = 0
+        return run
 
     def _chance(self, key: str) -> bytes:
         """The same bytes each time the unit has to be decided again."""
         return self._entropy.setdefault(key, os.urandom(10))
 
-    def _emit(self, batch: Batch, emits: Sequence[Emit]) -> None:
-        for emit in emits:
-            for payload in _payloads(emit):
-                body = self._codec.encode(self._run.id, emit.place, payload)
-                batch.events.append(EncodedEvent(self._run.id, self._codec.kind(payload), body))
+    def _emit(self, batch: Batch, frame: Begin | Finish | Emitted | Ended) -> None:
+        for emit in frame.emits:
+            batch.events += event_of(emit, self._run.id, self._codec)
 
     def _begin(
         self, batch: Batch, outcome: Outcome, begin: Begin, run: Run, rows: Rows, now_us: int
     ) -> None:
-        self._emit(batch, begin.emits)
         if run.state is not RunState.RUNNING:
             return  # a committed stop: nothing new begins, and the copy is being told
         for intent in begin.intents:
-            self._intents.begin(batch, intent, begin.stage, self._chance(intent.id), now_us)
+            self._intents.begin(batch, intent, begin.stage, rows, self._chance(intent.id), now_us)
             if is_once(intent):
                 outcome.once.add(intent.id)
         waited = {wait.step_id for wait in rows.waits(run.id)} if begin.reopened else set()
@@ -163,7 +219,7 @@ class Turn:
             if again.step_id in waited:
                 held.append(again.step_id)
             elif self._journal.may_retry(again.step_id):
-                self._intents.retry(batch, again, begun.kind, request)
+                self._intents.effects.again(batch, again, begun.kind, request)
             elif self._intents.reopen(
                 batch, again, begun.kind, request, self._chance(again.step_id), now_us
             ):
@@ -174,56 +230,47 @@ class Turn:
         outcome.is_progress |= bool(begin.intents)
         outcome.begun.append((begin.stage, tuple(held)))
 
+    def _is_open(self, batch: Batch, step_id: str) -> bool:
+        """Whether the call is begun and has not ended, by the journal and by this unit so far."""
+        is_begun = step_id in batch.begun or self._journal.is_open(step_id)
+        return is_begun and step_id not in batch.ended
+
     def _finish(self, batch: Batch, end: Finish, now_us: int) -> bool:
-        if not self._journal.is_open(end.step_id):
+        if not self._is_open(batch, end.step_id):
             return False
         finished = StepFinished(stage=end.stage, duration_us=end.duration_us)
         if end.failure is not None:
-            failure = end.failure
-            error = StepError(
-                type=failure.type, message=failure.message, data_json=failure.data_json
-            )
-            finished = replace(finished, error=error)
+            finished = replace(finished, error=step_error(end.failure))
         elif end.content_sha256:
             artifact_id = self._keep(batch, end.step_id, end.content_sha256, now_us)
             finished = replace(finished, result_artifact_id=artifact_id)
         else:
             finished = replace(finished, result_json=end.ok_json)
-        batch.events.append(NewEvent(self._run.id, finished, end.step_id))
+        batch.add(finished, end.step_id)
         return True
 
     def _tool_end(self, batch: Batch, end: ToolEnd, now_us: int) -> bool:
-        if not self._journal.is_open(end.step_id):
+        if not self._is_open(batch, end.step_id):
             return False
         finished = end.finished
         if end.content_sha256:
             artifact_id = self._keep(batch, end.step_id, end.content_sha256, now_us)
             finished = replace(finished, result_artifact_id=artifact_id)
-        batch.events.append(NewEvent(self._run.id, finished, end.step_id))
+        batch.add(finished, end.step_id)
         return True
 
     def _keep(self, batch: Batch, place: str, sha256: str, now_us: int) -> str:
-        """A nameless artifact that keeps a value too large for the log."""
-        artifact = Artifact(
-            id=make_id("art", now_us, self._chance(place)),
-            tenant=self._run.tenant,
-            owner=self._run.starter,
-            run_id=self._run.id,
-            step_id=place,
-            name="",
-            media_type="application/json",
-            size_bytes=self._kept[sha256],
-            sha256=sha256,
-            create_us=now_us,
-        )
-        batch.put.append(artifact)
-        return artifact.id
+        return self._files.keep(batch, place, sha256, self._chance(place), now_us)
 
     def _cancel(self, batch: Batch, cancel: Cancel, rows: Rows, now_us: int) -> None:
         waits = {wait.step_id: wait for wait in batch.open_waits(rows.waits(self._run.id))}
         pending = {one.step_id: one for one in batch.pending(rows.pending_approvals(self._run.id))}
         for step_id in cancel.step_ids:
-            if wait := waits.get(step_id):
+            wait = waits.get(step_id)
+            is_awaited = self._kind(batch, step_id) in _AWAITED_KINDS
+            if not self._is_open(batch, step_id) or (is_awaited and wait is None):
+                continue  # it ended before the cancellation came
+            if wait is not None:
                 batch.delete.append(wait)
             if approval := pending.get(step_id):
                 approvals, lost = voided(
@@ -231,97 +278,27 @@ class Turn:
                 )
                 batch.put += approvals
                 batch.events += lost
-            batch.events.append(NewEvent(self._run.id, StepCancelled(), step_id))
+            batch.add(StepCancelled(), step_id)
+            batch.permits.pop(step_id, None)
+
+    def _kind(self, batch: Batch, step_id: str) -> StepKind | None:
+        if step_id in batch.begun:
+            return batch.begun[step_id]
+        begun = self._journal.started(step_id)
+        return None if begun is None or begun.kind is None else StepKind(begun.kind)
 
     def _park(self, batch: Batch, park: Parked, run: Run, rows: Rows, now_us: int) -> Run:
         """Give the worker back, unless one of the awaited ends is recorded already or is near."""
         waits = batch.open_waits(rows.waits(run.id))
-        awaited = set(park.waiting)
-        is_settled = awaited - {wait.step_id for wait in waits}
-        is_near = any(w.until_us is not None and w.until_us <= now_us + HOLD_US for w in waits)
-        if run.state is not RunState.RUNNING or is_settled or is_near:
+        is_settled = set(park.waiting) - {wait.step_id for wait in waits}
+        if run.state is not RunState.RUNNING or is_settled:
+            return run
+        if run.pause is not None:
+            after, event = paused(run, now_us)
+            batch.events.append(event)
+            return after
+        if any(w.until_us is not None and w.until_us <= now_us + HOLD_US for w in waits):
             return run
         after, event = parked(run, waits, now_us)
         batch.events.append(event)
         return after
-
-    def _end(self, batch: Batch, end: Ended, run: Run, rows: Rows, now_us: int) -> Run:
-        if end.outcome == "suspended":
-            return run
-        if end.outcome == "stopped" and run.state is not RunState.STOPPING:
-            return run
-        if end.outcome == "diverged" and run.state is RunState.RUNNING:
-            error = RunError(reason=FailureReason.DIVERGED, message=end.message)
-            after, event = moved(
-                run,
-                Trigger.PAUSE,
-                RunState.PAUSED,
-                now_us,
-                reason=end.message,
-                owner=None,
-                lease_until_us=None,
-                error=error,
-            )
-            batch.events.append(event)
-            return after
-        batch.delete += batch.open_waits(rows.waits(run.id))
-        pending = batch.pending(rows.pending_approvals(run.id))
-        approvals, lost = voided(run.id, pending, "the run ended", now_us)
-        batch.put += approvals
-        batch.events += lost
-        after, moves = self._final(batch, end, run, now_us)
-        batch.events += moves
-        return after
-
-    def _final(self, batch: Batch, end: Ended, run: Run, now_us: int) -> tuple[Run, list[NewEvent]]:
-        output_id = ""
-        if end.content_sha256:
-            output_id = self._keep(batch, "output", end.content_sha256, now_us)
-        if run.state is RunState.STOPPING:
-            return wound_down(
-                run,
-                now_us,
-                unstoppable=end.abandoned,
-                output_json=end.output_json,
-                output_artifact_id=output_id,
-            )
-        if end.outcome == "returned":
-            return ended(
-                run,
-                Trigger.RETURN,
-                RunState.SUCCEEDED,
-                now_us,
-                output_json=end.output_json,
-                output_artifact_id=output_id,
-            )
-        reason = FailureReason.STUCK if end.outcome == "stuck" else FailureReason.AGENT_ERROR
-        if end.error_type == "InvalidInput":
-            reason = FailureReason.INVALID_INPUT
-        message = f"{end.error_type}: {end.message}" if end.error_type else end.message
-        error = RunError(reason=reason, message=message[:4000])
-        return ended(run, Trigger.RAISE, RunState.FAILED, now_us, error=error)
-
-
-def _payloads(emit: Emit) -> list[EventPayload]:
-    """The events of one emit; a long text becomes several, other long things are cut."""
-    text = emit.text
-    match emit.kind:
-        case "text":
-            parts = range(0, max(len(text), 1), MAX_EMIT_CHARACTERS)
-            return [
-                TextDelta(message_id="", text=text[start : start + MAX_EMIT_CHARACTERS])
-                for start in parts
-            ]
-        case "progress":
-            return [ProgressReported(done=emit.done, total=emit.total, note=_cut(text))]
-        case "report":
-            data_json = emit.data_json if len(emit.data_json) <= MAX_EMIT_CHARACTERS else "null"
-            return [CustomReported(name=_cut(text), data_json=data_json)]
-        case "log":
-            return [LogWritten(level=LogLevel(emit.level), message=_cut(text))]
-
-
-def _cut(text: str) -> str:
-    if len(text) <= MAX_EMIT_CHARACTERS:
-        return text
-    return text[:MAX_EMIT_CHARACTERS] + " … (cut)"

@@ -21,6 +21,8 @@ class Permit:
     idempotency_key: str
     may_repeat: bool
     """Whether it may be sent again when it is unknown whether it arrived."""
+    timeout_seconds: float | None = None
+    """How long its agent wants to wait; None: as long as the limit allows."""
 
 
 class Broker:
@@ -30,7 +32,14 @@ class Broker:
         self._tools = tools
 
     def permit(
-        self, revision: AgentRevision, run_id: str, step_id: str, tool: str, arguments_json: str
+        self,
+        revision: AgentRevision,
+        run_id: str,
+        step_id: str,
+        tool: str,
+        arguments_json: str,
+        *,
+        timeout_seconds: float | None = None,
     ) -> Permit:
         """Whether this agent may call this tool. Raises ToolError of type ToolDenied if not."""
         known = self._tools.get(tool)
@@ -48,6 +57,7 @@ class Broker:
             arguments_sha256=hashlib.sha256(arguments_json.encode()).hexdigest(),
             idempotency_key=hashlib.sha256(f"{run_id}\n{step_id}".encode()).hexdigest(),
             may_repeat=known.is_idempotent or known.risk.rank <= Risk.COMPUTE.rank,
+            timeout_seconds=timeout_seconds,
         )
 
     async def send(self, permit: Permit) -> str:

@@ -12,12 +12,12 @@ from google.protobuf.message import Message
 
 from onbelay.v1 import agent_pb2, tool_pb2
 from onbelay_server.app.agent_rules import AgentDraft
-from onbelay_server.domain.agent import AgentRevision, HarnessKind, Limits
+from onbelay_server.domain.agent import AgentRevision, HarnessKind, Limits, OnCodeChange
 from onbelay_server.domain.error import FieldViolation, InvalidArgument, PermissionDenied
 from onbelay_server.domain.principal import Principal, Scope
 from onbelay_server.domain.state import Risk
 from onbelay_server.ports.catalog import Catalog
-from onbelay_server.transport.grpc.agent_wire import EXTRA, python_harness
+from onbelay_server.transport.grpc.agent_wire import COUNTS, EXTRA, LIMITS, python_harness
 from onbelay_server.transport.grpc.wire import from_duration, parse_json
 
 GIVEN = frozenset(
@@ -41,12 +41,7 @@ _KINDS = {
 }
 _DAY = 86_400.0
 _MAX_SETTINGS_BYTES = 16_384
-_ABSENT = Limits(
-    grace_seconds=5.0,
-    total_seconds=30 * _DAY,
-    approval_seconds=7 * _DAY,
-    wait_seconds=30 * _DAY,
-)
+_ABSENT = Limits(approval_seconds=7 * _DAY)
 """What the contract says of an agent that names no limits."""
 
 
@@ -80,6 +75,7 @@ def draft_of(
         highest_risk=_risk(message.allowed_risk_max),
         env=dict(message.env),
         limits=_limits(message, base.limits if base else _ABSENT),
+        on_code_change=_on_code_change(message.on_code_change),
         accepts_messages=message.accepts_messages,
         approvers=tuple(message.approvers),
         allowed_users=tuple(message.allowed_users),
@@ -171,27 +167,29 @@ def _model_settings(message: agent_pb2.Agent) -> str:
 
 
 def _limits(message: agent_pb2.Agent, base: Limits) -> Limits:
-    limits, policy = message.limits, message.approval_policy
+    policy = message.approval_policy
+    set_fields = {field.name: value for field, value in message.limits.ListFields()}
+    given: dict[str, Any] = {
+        attribute: from_duration(
+            set_fields[name], f"agent.limits.{name}", maximum_seconds=366 * _DAY
+        )
+        for name, attribute in LIMITS.items()
+        if name in set_fields
+    }
+    given |= {name: set_fields[name] for name in COUNTS if name in set_fields}
+    approval_seconds = base.approval_seconds
+    if policy.HasField("expire_after"):
+        approval_seconds = from_duration(
+            policy.expire_after, "agent.approval_policy.expire_after", maximum_seconds=366 * _DAY
+        )
+    return replace(_ABSENT, approval_seconds=approval_seconds, **given)
 
-    def seconds(holder: Any, name: str, path: str, absent: float) -> float:
-        if not holder.HasField(name):
-            return absent
-        return from_duration(getattr(holder, name), path, maximum_seconds=366 * _DAY)
 
-    return replace(
-        _ABSENT,
-        kill_seconds=base.kill_seconds,
-        grace_seconds=seconds(
-            limits, "stop_grace", "agent.limits.stop_grace", _ABSENT.grace_seconds
-        ),
-        total_seconds=seconds(limits, "total", "agent.limits.total", _ABSENT.total_seconds),
-        wait_seconds=seconds(
-            limits, "longest_wait", "agent.limits.longest_wait", _ABSENT.wait_seconds
-        ),
-        approval_seconds=seconds(
-            policy, "expire_after", "agent.approval_policy.expire_after", base.approval_seconds
-        ),
-    )
+def _on_code_change(number: int) -> OnCodeChange:
+    if not number:
+        return OnCodeChange.HOLD
+    name = agent_pb2.OnCodeChange.Name(agent_pb2.OnCodeChange.ValueType(number))
+    return OnCodeChange(name.removeprefix("ON_CODE_CHANGE_"))
 
 
 def _extra(message: agent_pb2.Agent) -> str:
@@ -202,5 +200,9 @@ def _extra(message: agent_pb2.Agent) -> str:
             _clear(kept, field.name)
     if kept.harness.WhichOneof("adapter") in ("python", None):
         kept.ClearField("harness")
+    for name in (*LIMITS, *COUNTS):
+        _clear(kept.limits, name)
+    if not kept.limits.ListFields():
+        kept.ClearField("limits")
     plain = MessageToDict(kept, preserving_proto_field_name=True)
     return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

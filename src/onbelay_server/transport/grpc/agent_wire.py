@@ -10,7 +10,13 @@ from google.protobuf.json_format import ParseDict
 
 from onbelay.v1 import agent_pb2, harness_pb2, tool_pb2
 from onbelay_server.app.agents import AgentView
-from onbelay_server.domain.agent import AgentRevision, AgentSource, HarnessKind
+from onbelay_server.domain.agent import (
+    AgentRevision,
+    AgentSource,
+    HarnessKind,
+    Limits,
+    OnCodeChange,
+)
 from onbelay_server.domain.state import Risk
 from onbelay_server.ports.catalog import Catalog, RegisteredCode
 from onbelay_server.transport.grpc.wire import (
@@ -26,9 +32,22 @@ EXTRA = (
     "approval_policy",
     "limits",
     "on_wait",
-    "on_code_change",
 )
-"""Fields the domain keeps as one JSON text, in the wire's own JSON form."""
+"""Fields the domain keeps as one JSON text, in the wire's own JSON form; of `limits` those that are
+not in LIMITS or COUNTS."""
+
+LIMITS = {
+    "total": "total_seconds",
+    "first_response": "first_response_seconds",
+    "per_tool": "tool_seconds",
+    "idle": "idle_seconds",
+    "longest_wait": "wait_seconds",
+    "stop_grace": "grace_seconds",
+    "stop_kill": "kill_seconds",
+}
+"""Durations of AgentLimits, by their names in the domain."""
+COUNTS = ("max_attempts", "max_events", "max_log_bytes")
+"""Numbers of AgentLimits, with the same names in the domain."""
 
 _ENTRY_POINT = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*\Z")
 
@@ -87,12 +106,21 @@ def to_settings(revision: AgentRevision, catalog: Catalog, *, name: str) -> agen
     if revision.harness in (HarnessKind.PYTHON, HarnessKind.CHILD):
         code = catalog.get(revision.blueprint)
         message.harness.python.CopyFrom(python_harness(revision.harness, code))
-    if revision.blueprint and "limits" not in extra:
-        # Limits that its code declares were never on the wire.
-        message.limits.total.CopyFrom(to_duration(revision.limits.total_seconds))
-        message.limits.longest_wait.CopyFrom(to_duration(revision.limits.wait_seconds))
-        message.limits.stop_grace.CopyFrom(to_duration(revision.limits.grace_seconds))
+    _show_limits(message.limits, revision.limits)
+    message.on_code_change = to_on_code_change(revision.on_code_change)
     return message
+
+
+def _show_limits(message: agent_pb2.AgentLimits, limits: Limits) -> None:
+    for name, attribute in LIMITS.items():
+        getattr(message, name).CopyFrom(to_duration(getattr(limits, attribute)))
+    for name in COUNTS:
+        setattr(message, name, getattr(limits, name))
+
+
+def to_on_code_change(rule: OnCodeChange) -> agent_pb2.OnCodeChange.ValueType:
+    """The wire's number for what becomes of a run whose code changed."""
+    return agent_pb2.OnCodeChange.Value(f"ON_CODE_CHANGE_{rule.value}")
 
 
 def to_blueprint(

@@ -21,8 +21,9 @@ MAX_ANSWER_BYTES = 65_536
 
 
 def to_approval(view: ApprovalView, *, is_full: bool) -> approval_pb2.Approval:
-    """An approval as its caller sees it. Title, summary and evidence come in display form."""
+    """An approval as its caller sees it; its texts come in display form."""
     approval = view.approval
+    title = shown_line(approval.title, MAX_TITLE)
     message = approval_pb2.Approval(
         id=approval.id,
         run_id=approval.run_id,
@@ -30,7 +31,8 @@ def to_approval(view: ApprovalView, *, is_full: bool) -> approval_pb2.Approval:
         step_id=approval.step_id,
         kind=approval_pb2.ApprovalKind.Value(f"APPROVAL_KIND_{approval.kind.value}"),
         state=approval_pb2.ApprovalState.Value(f"APPROVAL_STATE_{approval.state.value}"),
-        title=shown_line(approval.title, MAX_TITLE),
+        title=title,
+        display_truncated=title != shown(approval.title),
         calls=[_call(call, is_full=is_full) for call in approval.calls],
         body_sha256=approval.body_sha256,
         allowed_scope=(
@@ -109,20 +111,21 @@ def _answer(request: approval_request_pb2.DecideApprovalRequest) -> str:
     field = request.WhichOneof("answer_value")
     if field is None:
         return ""
-    text = _value_json(request.answer) if field == "answer" else request.answer_json
+    text = value_json(request.answer, "answer") if field == "answer" else request.answer_json
     parse_json(text, field, max_bytes=MAX_ANSWER_BYTES)
     return text
 
 
-def _value_json(value: Value) -> str:
+def value_json(value: Value, field: str) -> str:
+    """A Value as compact JSON text. Raises InvalidArgument for a number that lost its digits."""
     try:
-        wrapped = struct_json(Struct(fields={"answer": value}), "")
+        wrapped = struct_json(Struct(fields={field: value}), "")
     except InvalidArgument as refusal:
         fields = [
             FieldViolation(one.field.removeprefix("."), one.description) for one in refusal.fields
         ]
         raise InvalidArgument(refusal.text.removeprefix("."), *fields) from None
-    return json.dumps(json.loads(wrapped)["answer"], ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(json.loads(wrapped)[field], ensure_ascii=False, separators=(",", ":"))
 
 
 def _call(call: ApprovedCall, *, is_full: bool) -> approval_pb2.ApprovalCall:

@@ -19,6 +19,7 @@ _BY_CODE: Final[Mapping[grpc.StatusCode, tuple[str, ...]]] = {
         "RISK_NOT_ALLOWED",
         "NOT_AN_APPROVER",
         "TOOL_NOT_ALLOWED",
+        "AGENT_NOT_ALLOWED",
         "OPERATION_TOKEN_INVALID",
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (

@@ -10,8 +10,10 @@ from onbelay_server.app.starts import StartOrder, Starts
 from onbelay_server.app.stops import Stops
 from onbelay_server.app.watching.watches import Watches
 from onbelay_server.domain.error import NotBuilt
+from onbelay_server.domain.run import Run
+from onbelay_server.domain.state import RunState
 from onbelay_server.ports.clock import Clock
-from onbelay_server.ports.store import Place
+from onbelay_server.ports.store import Place, RunFilter
 from onbelay_server.transport.grpc.call import Call
 from onbelay_server.transport.grpc.page_token import PageTokens, page_size
 from onbelay_server.transport.grpc.request_id import idempotency
@@ -26,6 +28,8 @@ from onbelay_server.transport.grpc.wire import (
 
 MAX_INPUT_BYTES = 2**20
 MAX_PAGE_BYTES = 1_000_000
+MAX_WINDING_DOWN = 20
+"""Descendants that a stopped run names."""
 _WAIT_SECONDS = 30.0
 _MAX_WAIT_SECONDS = 50.0
 _NOT_BUILT = ("budget", "session_id", "session_policy")
@@ -60,7 +64,9 @@ class RunCalls:
 
     async def get_run(self, request: pb.GetRunRequest, call: Call) -> pb.GetRunResponse:
         view = await self._runs.get(call.caller, request.run_id)
-        return pb.GetRunResponse(run=to_run(view), server_time=to_timestamp(self._clock.now_us()))
+        message = to_run(view, winding_down=await self._winding_down(view.run, call))
+        message.accepts_messages = view.accepts_messages
+        return pb.GetRunResponse(run=message, server_time=to_timestamp(self._clock.now_us()))
 
     async def list_runs(self, request: pb.ListRunsRequest, call: Call) -> pb.ListRunsResponse:
         limit = page_size(request.page_size)
@@ -104,7 +110,21 @@ class RunCalls:
         run = await self._stops.stop(
             call.caller, request.run_id, request.reason, idempotency(request, call)
         )
-        return pb.StopRunResponse(run=to_run(await self._runs.view(run)))
+        below = await self._winding_down(run, call)
+        return pb.StopRunResponse(run=to_run(await self._runs.view(run), winding_down=below))
+
+    async def _winding_down(self, run: Run, call: Call) -> list[Run]:
+        """Descendants that a stop of this run reached and that are not gone yet."""
+        if run.stop is None or not run.child_count:
+            return []
+        stopping = RunFilter(root_id=run.root_id, states=[RunState.STOPPING])
+        found = await self._runs.list(call.caller, stopping, after=None, limit=MAX_WINDING_DOWN)
+        return [
+            one.run
+            for one in found
+            if one.run.id != run.id
+            and (one.run.parent_id == run.id or (one.run.stop and one.run.stop.root_id == run.id))
+        ]
 
     async def stop_runs(self, request: pb.StopRunsRequest, call: Call) -> pb.StopRunsResponse:
         stopped = await self._stops.stop_many(

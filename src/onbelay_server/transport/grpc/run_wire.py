@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onbelay.v1 import run_filter_pb2, run_pb2, wait_pb2
 from onbelay_server.app.runs import RunView
 from onbelay_server.domain.run import Run, RunError, Wait
@@ -15,6 +17,7 @@ def to_run_state(state: RunState) -> run_pb2.RunState.ValueType:
 
 
 def to_run_error(error: RunError) -> run_pb2.RunError:
+    """Why a run failed or is held."""
     reason = run_pb2.RunFailureReason.Value(f"RUN_FAILURE_REASON_{error.reason.value}")
     return run_pb2.RunError(reason=reason, message=error.message)
 
@@ -27,15 +30,24 @@ def to_wait(wait: Wait) -> wait_pb2.Wait:
     )
     if wait.approval_id:
         message.approval_id = wait.approval_id
+    elif wait.operation_id:
+        message.operation_id = wait.operation_id
+    elif wait.child_run_id:
+        message.child_run_id = wait.child_run_id
     elif wait.kind is StepKind.TIMER and wait.until_us is not None:
         message.wake_time.CopyFrom(to_timestamp(wait.until_us))
+    elif wait.kind is StepKind.MESSAGES:
+        message.message = True
     return message
 
 
-def to_run(view: RunView, *, is_full: bool = True) -> run_pb2.Run:
-    """The run as callers see it; lists leave out input and output."""
+def to_run(view: RunView, *, is_full: bool = True, winding_down: Sequence[Run] = ()) -> run_pb2.Run:
+    """The run as callers see it; lists leave out input and output. `winding_down` are its
+    descendants that are stopping."""
     message = to_bare_run(view.run, is_full=is_full)
     message.waits.extend(to_wait(wait) for wait in view.waits)
+    if view.run.stop is not None:
+        message.stop.waiting_for.extend(f"child run {run.id}" for run in winding_down)
     return message
 
 
@@ -95,13 +107,21 @@ def _to_stop(run: Run) -> run_pb2.RunStop | None:
 
 
 def _to_pause(run: Run) -> run_pb2.RunPause | None:
-    if run.state is not RunState.PAUSED:
+    pause = run.pause
+    if pause is None or run.state.is_final or run.state is RunState.STOPPING:
         return None
-    return run_pb2.RunPause(
-        request_time=to_timestamp(run.update_us),
-        in_effect=True,
-        error=to_run_error(run.error) if run.error else None,
+    is_held = run.state is RunState.PAUSED
+    message = run_pb2.RunPause(
+        requested_by=pause.requested_by,
+        request_time=to_timestamp(pause.request_us),
+        in_effect=is_held,
+        error=to_run_error(run.error) if run.error and is_held else None,
     )
+    if pause.step_id:
+        message.divergence.step_id = pause.step_id
+        message.divergence.recorded = pause.recorded
+        message.divergence.found = pause.found
+    return message
 
 
 def from_run_filter(message: run_filter_pb2.RunFilter) -> RunFilter:
