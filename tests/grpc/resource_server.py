@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-import grpc
 from onbelay.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct, Value
 
-import grpc
 from onbelay.v1 import approval_pb2, run_pb2
 from onbelay.v1 import approval_request_pb2 as pb
 from onbelay_server.domain.change import Change, Reads

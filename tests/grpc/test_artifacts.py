@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
-import grpc
 from onbelay.v1 import artifact_request_pb2 as pb
 from tests.grpc.edge_server import Refused, bearer
 from tests.grpc.resource_server import Desk, desk

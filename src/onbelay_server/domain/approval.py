@@ -67,7 +67,7 @@ def body_digest(kind: ApprovalKind, title: str, body: str, evidence_json: str, s
 
 
 def cannot_decide(approval: Approval, caller: Principal) -> PermissionDenied | None:
-    """Why the caller may not decide it, or None. Only people decide, and never their own key's run."""
+    """Why the caller may not decide it, or None. Only people decide, never a key its own run."""
     if not caller.is_person or Scope.APPROVALS_DECIDE not in caller.scopes:
         return PermissionDenied(
             "only a person with approvals:decide decides approvals", reason="NOT_A_PERSON"

@@ -93,7 +93,8 @@ class Change(Generic[T]):
     put: Sequence[Entity] = ()
     """Rows to insert or replace. An appended run's row need not be put for its sequence's sake."""
     delete: Sequence[Wait | Message | Run | Agent | Artifact] = ()
-    """Rows to remove; a run goes with its events, waits, approvals, operations, messages and artifacts."""
+    """Rows to remove; a run goes with its events, waits, approvals, operations, messages and
+    artifacts."""
     events: Sequence[NewEvent | EncodedEvent] = ()
 
 

@@ -17,9 +17,9 @@
         ├── Lost                     owner or epoch differ: somebody else has the run
         └── Changed                  still ours, but the state differs: decide again
 
-`reason` is the ErrorReason value of the wire contract without its prefix; `metadata` carries what is
-dynamic in the text, under snake_case keys. The text is shown to callers: it never holds what another
-tenant owns, nor an exception's text.
+`reason` is the ErrorReason value of the wire contract without its prefix; `metadata` carries what
+is dynamic in the text, under snake_case keys. The text is shown to callers: it never holds what
+another tenant owns, nor an exception's text.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """Whose eyes a query looks through. Every query of the store takes one or is the engine's own."""
+    """Whose eyes a query looks through. A query of the store takes one or is the engine's own."""
 
     tenant: str
     principal: str

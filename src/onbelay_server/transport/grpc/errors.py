@@ -8,8 +8,8 @@ from typing import Final
 
 import grpc
 from google.protobuf.message import Message
-from google.rpc import status_pb2  # type: ignore[import-untyped]
-from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]
+from google.rpc import status_pb2
+from google.rpc.error_details_pb2 import (
     BadRequest,
     ErrorInfo,
     RetryInfo,
