@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from onbelay_agent.protocol import Begin, CallKind, Ended, FromHost, Intent, Start, ToHost
@@ -27,10 +27,9 @@ from onbelay_server.app.watching.tail import Tails
 from onbelay_server.app.watching.watches import Watches
 from onbelay_server.domain.agent import AgentRevision, HarnessKind, Limits
 from onbelay_server.domain.approval import Approval, Verdict
-from onbelay_server.domain.change import Change, Reads
-from onbelay_server.domain.error import NotFound
+from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.event import ApprovalRequested
-from onbelay_server.domain.lifecycle import launched
+from onbelay_server.domain.lifecycle import claimed, given_back, launched
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import ApprovalState, Decision, Risk, RunState
@@ -38,6 +37,7 @@ from onbelay_server.ports.event_codec import RecordedEvent
 from onbelay_server.ports.harness import Launch, Lost, Replay
 from onbelay_server.ports.store import ApprovalFilter
 from onbelay_server.ports.tools import Tool, ToolError
+from onbelay_server.ports.wakeup import Wakeup
 from tests.manual_clock import ManualClock
 from tests.resources import ADA
 
@@ -153,18 +153,18 @@ class PlayedTools:
 class EngineHouse:
     """Engine, watching and use cases as the wiring has them, with everything in the test's hand."""
 
-    def __init__(self, owner: str = "worker_1", store: MemoryStore | None = None) -> None:
+    def __init__(self, wakeup: Wakeup | None = None) -> None:
         self.clock = ManualClock()
         self.codec = ProtoEventCodec()
-        self.store = store or MemoryStore(codec=self.codec, clock=self.clock)
-        self.wakeup = LocalWakeup()
+        self.store = MemoryStore(codec=self.codec, clock=self.clock)
+        self.wakeup: Wakeup = wakeup or LocalWakeup()
         self.blobs = MemoryBlobs()
         self.tools = PlayedTools()
         self.harness = PlayedHarness()
         sweeper = Sweeper(self.store, self.blobs, self.clock, Retention())
         self.pace = Pace(poll_seconds=0.02)
         parts = Parts(
-            owner=owner,
+            owner="worker_1",
             store=self.store,
             codec=self.codec,
             clock=self.clock,
@@ -279,22 +279,21 @@ class EngineHouse:
 
     async def stolen(self, run_id: str) -> None:
         """Another process has taken the run over."""
-        await self.store.write(
-            Reads(runs=[run_id]),
-            lambda rows, at: Change(result=None, put=[_taken(rows.run(run_id))]),
-        )
 
+        def take(rows: Rows, now_us: int) -> Change[None]:
+            run = rows.run(run_id)
+            assert run is not None
+            back, lost = given_back(run, now_us, "the lease ended")
+            after, event = claimed(back, "worker_other", now_us + 30_000_000, now_us)
+            return Change(result=None, put=[after], events=[lost, event])
 
-def _taken(run: Run | None) -> Run:
-    if run is None:
-        raise NotFound("the run is gone")
-    return replace(run, owner="worker_other", epoch=run.epoch + 1)
+        await self.store.write(Reads(runs=[run_id]), take)
 
 
 @asynccontextmanager
-async def engine_house(**agent: Any) -> AsyncIterator[EngineHouse]:
+async def engine_house(wakeup: Wakeup | None = None, **agent: Any) -> AsyncIterator[EngineHouse]:
     """A house whose engine runs."""
-    house = EngineHouse()
+    house = EngineHouse(wakeup)
     await house.prepare(**agent)
     house.engine.start()
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc.aio
 from grpc import StatusCode
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from onbelay.v1 import run_pb2
 from onbelay.v1 import watch_request_pb2 as pb

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from onbelay_server.bench import machine, suite
 from onbelay_server.bench.figure import Figure, Target
 from onbelay_server.bench.processes import BenchFailed
-from onbelay_server.bench.report import draw, table
+from onbelay_server.bench.report import draw, markdown, table
 from onbelay_server.bench.suite import ROWS, Findings, run_rows
 from onbelay_server.cli import bench
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
@@ -78,6 +78,12 @@ def test_the_table_names_row_ratio_target_and_verdict() -> None:
     assert "–" in empty
     assert "met" not in empty
     assert [one.row for one in FINDINGS.missed] == ["S2"]
+
+
+def test_the_table_of_a_page_has_as_many_cells_in_every_line() -> None:
+    head, rule, *lines = markdown(FINDINGS).splitlines()
+    assert {line.count("|") for line in (head, rule, *lines)} == {9}
+    assert lines[1].endswith("| ≥ 3 | MISSED |")
 
 
 def test_json_holds_the_samples_and_can_be_read_again() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from onbelay_server.app.engine.consequences import with_consequences
 from onbelay_server.domain.agent import Limits
+from onbelay_server.domain.change import NewEvent
 from onbelay_server.domain.error import Changed, Lost
 from onbelay_server.domain.event import RunFinished, StateChanged
 from onbelay_server.domain.lifecycle import (
@@ -154,7 +155,9 @@ def test_nothing_stays_open_in_a_run_that_ended() -> None:
     rows = PlainRows(waits=[make_wait("r", "a")], approvals=[make_approval("apr", run)])
     after, moves = ended(run, Trigger.RAISE, RunState.FAILED, T0)
     change = with_consequences(rows, after, moves, T0, Limits())  # type: ignore[arg-type]
-    assert [type(event.payload).__name__ for event in change.events] == [
+    assert [
+        type(event.payload).__name__ for event in change.events if isinstance(event, NewEvent)
+    ] == [
         "ApprovalVoided",
         "StateChanged",
         "RunFinished",

@@ -1,4 +1,4 @@
-"""The findings as a table and as a bar chart."""
+"""The findings as a table, for terminals and for pages, and as a bar chart."""
 
 from __future__ import annotations
 
@@ -14,18 +14,31 @@ from onbelay_server.bench.suite import Findings
 _MET, _MISSED, _OPEN = "#3a7d44", "#b5382a", "#8a8a8a"
 
 
+_COLUMNS = ("", "figure", "store", "value", "limit", "ratio", "target", "")
+_RIGHT = frozenset({"value", "ratio", "target"})
+_VERDICT = {None: "", True: "met", False: "MISSED"}
+_STYLE = {"met": "green", "MISSED": "red"}
+
+
 def table(findings: Findings) -> Table:
     """A row a figure: value, what it is divided by, ratio, target, met or not."""
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "figure", "store", "value", "limit", "ratio", "target", ""):
-        made.add_column(name, justify="right" if name in ("value", "ratio", "target") else "left")
+    for name in _COLUMNS:
+        made.add_column(name, justify="right" if name in _RIGHT else "left")
     for figure in findings.figures:
-        made.add_row(*_cells(figure))
+        *cells, verdict = _cells(figure)
+        made.add_row(*cells, Text(verdict, _STYLE.get(verdict, "")))
     return made
 
 
-def _cells(figure: Figure) -> list[str | Text]:
-    verdict = {None: Text(""), True: Text("met", "green"), False: Text("MISSED", "red")}
+def markdown(findings: Findings) -> str:
+    """The same table for a page."""
+    lines = [_COLUMNS, ["---:" if name in _RIGHT else "---" for name in _COLUMNS]]
+    lines += [_cells(figure) for figure in findings.figures]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _cells(figure: Figure) -> list[str]:
     limit = figure.limit
     if figure.limit_value is not None:
         limit += f" {number(figure.limit_value)}"
@@ -37,7 +50,7 @@ def _cells(figure: Figure) -> list[str | Text]:
         limit,
         number(figure.ratio) if figure.ratio is not None else "",
         str(figure.target) if figure.target is not None else "",
-        verdict[figure.is_met],
+        _VERDICT[figure.is_met],
     ]
 
 

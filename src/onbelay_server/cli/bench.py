@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from onbelay_server.bench.processes import BenchFailed, reference_server
-from onbelay_server.bench.report import draw, table
+from onbelay_server.bench.report import draw, markdown, table
 from onbelay_server.bench.session import ROUNDS, Session
 from onbelay_server.bench.suite import ROWS, Findings, run_rows
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
@@ -38,7 +38,7 @@ def bench(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, no table.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--out", help="Folder for bench.json and bench.svg.")
+        Path | None, typer.Option("--out", help="Folder for bench.json, bench.md and bench.svg.")
     ] = None,
     profile: Annotated[
         str | None,
@@ -105,6 +105,7 @@ def _print(findings: Findings) -> None:
 def _write(findings: Findings, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(findings.as_json(), indent=1) + "\n")
+    (folder / "bench.md").write_text(markdown(findings))
     try:
         draw(findings, folder / "bench.svg")
     except ImportError:

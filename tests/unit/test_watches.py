@@ -1,0 +1,278 @@
+"""Watching a run: history and then live, from positions, filters and tails of any age."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from onbelay_server.app.watching.lists import ListWatches
+from onbelay_server.app.watching.tail import MAX_TAIL_EVENTS, Tail
+from onbelay_server.app.watching.watches import (
+    MAX_LIST_BYTES,
+    MAX_PAGE_EVENTS,
+    Draining,
+    Position,
+    StreamEnd,
+    WatchPage,
+)
+from onbelay_server.domain.change import Change, Reads
+from onbelay_server.domain.error import NotFound, OutOfRange
+from onbelay_server.domain.event import LogWritten, ProgressReported
+from onbelay_server.domain.lifecycle import claimed, ended
+from onbelay_server.domain.run import Run
+from onbelay_server.domain.state import RunState
+from onbelay_server.domain.transition import Trigger
+from onbelay_server.ports.store import Appended, RunFilter, StoredEvent
+from tests.contract.entities import append, make_run
+from tests.engine_house import EngineHouse
+from tests.resources import ADA, BEN, RIVAL
+
+
+@pytest.fixture
+async def house() -> EngineHouse:
+    house = EngineHouse()
+    await house.prepare()
+    return house
+
+
+async def move(house: EngineHouse, run: Run, *, is_end: bool = False) -> None:
+    """Claim the run, or end it."""
+
+    def decide(rows: object, at: int) -> Change[None]:
+        current = rows.run(run.id)  # type: ignore[attr-defined]
+        if is_end:
+            after, events = ended(current, Trigger.RETURN, RunState.SUCCEEDED, at)
+        else:
+            after, event = claimed(current, "w", at + 9, at)
+            events = [event]
+        return Change(result=None, put=[after], events=events)
+
+    await house.store.write(Reads(runs=[run.id]), decide)
+
+
+def sequences(pages: list[WatchPage]) -> list[int]:
+    return [event.sequence for page in pages for event in page.events]
+
+
+async def all_of(watch: AsyncIterator[WatchPage]) -> list[WatchPage]:
+    return [page async for page in watch]
+
+
+async def test_a_change_while_a_reply_leaves_is_told(house: EngineHouse) -> None:
+    run = await house.start()
+    async with aclosing(house.watches.watch(ADA, run.id, Position())) as watch:
+        first = await anext(watch)
+        assert first.run is not None
+        assert first.run.state is RunState.QUEUED
+        # The first reply is on its way: the watch has not gone on yet.
+        await move(house, run)
+        second = await anext(watch)
+        assert second.run is not None
+        assert second.run.state is RunState.RUNNING
+        await append(house.store, run.id)
+        third = await anext(watch)
+        assert third.run is None
+        await move(house, run, is_end=True)
+        rest = [page async for page in watch]
+    assert rest[-1].end is StreamEnd.FINISHED
+    assert sequences([first, second, third, *rest]) == [1, 2, 3, 4, 5]
+
+
+async def test_a_backlog_comes_in_pages_and_live_events_behind_it(house: EngineHouse) -> None:
+    run = await house.start()
+    await move(house, run)
+    await append(house.store, run.id, count=1000)
+    watch = asyncio.create_task(all_of(house.watches.watch(ADA, run.id, Position(after=2))))
+    for _ in range(50):
+        await append(house.store, run.id)
+        await asyncio.sleep(0)
+    await move(house, run, is_end=True)
+    pages = await watch
+    assert sequences(pages) == list(range(3, 1055))
+    assert max(len(page.events) for page in pages) == MAX_PAGE_EVENTS
+
+
+async def test_a_tail_that_lags_is_read_past_from_the_store(house: EngineHouse) -> None:
+    """What another process wrote is in no hint and no tail; it is told all the same."""
+    run = await house.start()
+    await move(house, run)
+    async with aclosing(house.watches.watch(ADA, run.id, Position())) as watch:
+        assert sequences([await anext(watch), await anext(watch)]) == [1, 2]
+        house.store._hear.clear()
+        await append(house.store, run.id, count=3)
+        house.clock.advance(5)
+        assert sequences([await anext(watch)]) == [3, 4, 5]
+
+
+async def test_heartbeats_carry_the_position_past_a_filter(house: EngineHouse) -> None:
+    run = await house.start()
+    await append(house.store, run.id, count=5)
+    kinds = (house.codec.number(ProgressReported),)
+    where = Position(kinds=kinds, heartbeat_seconds=10)
+    async with aclosing(house.watches.watch(ADA, run.id, where)) as watch:
+        assert (await anext(watch)).complete_through == 0
+        beat = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0.05)
+        assert not beat.done()
+        house.clock.advance(10)
+        page = await beat
+    assert (list(page.events), page.complete_through, page.run) == ([], 6, None)
+
+
+async def test_positions_out_of_range_and_strangers_are_refused(house: EngineHouse) -> None:
+    run = await house.start()
+    with pytest.raises(OutOfRange) as refused:
+        await all_of(house.watches.watch(ADA, run.id, Position(after=2)))
+    assert refused.value.metadata == {"oldest_sequence": "1", "last_sequence": "1"}
+    for stranger in (BEN, RIVAL):
+        with pytest.raises(NotFound):
+            await all_of(house.watches.watch(stranger, run.id, Position()))
+
+
+async def test_a_drain_ends_a_watch_with_its_position(house: EngineHouse) -> None:
+    run = await house.start()
+    async with aclosing(house.watches.watch(ADA, run.id, Position())) as watch:
+        await anext(watch)
+        await anext(watch)
+        last = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0)
+        house.watches.drain()
+        page = await last
+        assert (page.end, page.complete_through) == (StreamEnd.RECONNECT, 1)
+        with pytest.raises(Draining):
+            await anext(watch)
+
+
+async def test_a_watched_run_that_is_deleted_ends_the_watch(house: EngineHouse) -> None:
+    run = await house.start()
+    async with aclosing(house.watches.watch(ADA, run.id, Position())) as watch:
+        await anext(watch)
+        await anext(watch)
+        await house.store.write(
+            Reads(runs=[run.id]), lambda rows, at: Change(result=None, delete=[run])
+        )
+        house.clock.advance(5)
+        with pytest.raises(NotFound):
+            await anext(watch)
+
+
+async def test_a_page_of_the_list_that_is_cut_says_so(house: EngineHouse) -> None:
+    """Cut exactly at the limit of bytes, the page must not claim what it does not hold."""
+    run = await house.start()
+    await append(house.store, run.id)
+    two = await house.store.events(run.id, after=0, limit=9, max_bytes=2**20)
+    used = sum(len(event.body) for event in two)
+    # Lengths from 16 KB to 2 MB take three bytes to write, in the text and in what holds it.
+    small = len(two[1].body) - len("hello")
+    text = "x" * (MAX_LIST_BYTES - used - small - 4)
+    await append(house.store, run.id, text)
+    page = await house.watches.list(ADA, run.id, Position(), limit=9, wait_seconds=0)
+    size = sum(len(event.body) for event in page.events)
+    assert size == MAX_LIST_BYTES
+    await append(house.store, run.id)
+    page = await house.watches.list(ADA, run.id, Position(), limit=9, wait_seconds=0)
+    assert ([event.sequence for event in page.events], page.complete_through) == ([1, 2, 3], 3)
+
+
+async def test_a_list_waits_for_what_its_filter_lets_through(house: EngineHouse) -> None:
+    run = await house.start()
+    where = Position(kinds=(house.codec.number(LogWritten),))
+    listing = asyncio.create_task(house.watches.list(ADA, run.id, where, limit=9, wait_seconds=30))
+    await asyncio.sleep(0.01)
+    await move(house, run)
+    await asyncio.sleep(0.01)
+    assert not listing.done()
+    await append(house.store, run.id)
+    page = await listing
+    assert ([event.sequence for event in page.events], page.complete_through) == ([3], 3)
+
+
+# ---- tails ---------------------------------------------------------------------------------------
+
+
+def events(first: int, last: int, size: int = 10) -> tuple[StoredEvent, ...]:
+    return tuple(StoredEvent(number, 1, b"x" * size) for number in range(first, last + 1))
+
+
+def appended(first: int, last: int) -> Appended:
+    return Appended(make_run("r", last_sequence=last), events(first, last))
+
+
+def test_a_tail_answers_only_for_what_it_holds() -> None:
+    tail = Tail(make_run("r", last_sequence=5))
+    assert tail.after(5, limit=9, max_bytes=99) == ()
+    assert tail.after(4, limit=9, max_bytes=99) is None
+    tail.append(appended(6, 9))
+    assert tail.after(4, limit=9, max_bytes=99) is None
+    assert [one.sequence for one in tail.after(5, limit=2, max_bytes=99) or ()] == [6, 7]
+    assert [one.sequence for one in tail.after(7, limit=9, max_bytes=99) or ()] == [8, 9]
+    assert [one.sequence for one in tail.after(5, limit=9, max_bytes=15) or ()] == [6]
+
+
+def test_a_gap_empties_a_tail_and_old_news_are_ignored() -> None:
+    tail = Tail(make_run("r", last_sequence=0))
+    tail.append(appended(1, 3))
+    tail.append(appended(6, 7))
+    assert tail.after(3, limit=9, max_bytes=99) is None
+    assert [one.sequence for one in tail.after(5, limit=9, max_bytes=99) or ()] == [6, 7]
+    tail.append(appended(2, 3))
+    assert tail.last_sequence == 7
+
+
+def test_a_tail_keeps_the_newest_when_it_is_full() -> None:
+    tail = Tail(make_run("r", last_sequence=0))
+    tail.append(appended(1, MAX_TAIL_EVENTS + 1))
+    assert tail.after(0, limit=9, max_bytes=99) is None
+    last = tail.after(MAX_TAIL_EVENTS, limit=9, max_bytes=99)
+    assert [one.sequence for one in last or ()] == [MAX_TAIL_EVENTS + 1]
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+async def test_a_watched_list_tells_how_things_are(house: EngineHouse) -> None:
+    old = await house.start(labels={"a": "1"})
+    await house.start(labels={"a": "2"})
+    which = RunFilter(labels={"a": "1"}, states=[RunState.QUEUED])
+    async with aclosing(house.lists.watch(ADA, which, 10)) as watch:
+        assert [run.id for run in (await anext(watch)).runs] == [old.id]
+        assert (await anext(watch)).caught_up
+        changes = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0)
+        new = await house.start(labels={"a": "1"})
+        await move(house, old)
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            house.clock.advance(0.1)
+        pages = [await changes, await anext(watch)]
+    assert [run.id for page in pages for run in page.runs] == [new.id]
+    assert [run_id for page in pages for run_id in page.left_run_ids] == [old.id]
+
+
+async def test_a_list_finds_by_itself_what_no_hint_told(house: EngineHouse) -> None:
+    lists = ListWatches(house.store, house.announcer, house.clock, poll_seconds=0.02)
+    async with aclosing(lists.watch(ADA, RunFilter(), 10)) as watch:
+        assert (await anext(watch)).caught_up
+        house.store._hear.clear()
+        page = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0)
+        run = await house.start()
+        house.clock.advance(1)
+        assert [one.id for one in (await page).runs] == [run.id]
+
+
+async def test_a_list_shows_nobody_elses_runs(house: EngineHouse) -> None:
+    await house.start()
+    for stranger in (BEN, RIVAL):
+        async with aclosing(house.lists.watch(stranger, RunFilter(), 1)) as watch:
+            assert (await anext(watch)).caught_up
+            page = asyncio.ensure_future(anext(watch))
+            await asyncio.sleep(0)
+            await house.start()
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+                house.clock.advance(1)
+            assert not (await page).runs
