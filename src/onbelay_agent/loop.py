@@ -329,4 +329,4 @@ class RunLoop(asyncio.AbstractEventLoop):
         task._branch = self._finalizer
 
 
-refuse_in(RunLoop)
+refuse_in(RunLoop)  # type: ignore[type-abstract]
