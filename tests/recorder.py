@@ -62,6 +62,8 @@ class Recording:
     """Everything that was said to servers over one database, in the order it was sent."""
 
     exchanges: list[Exchange] = field(default_factory=list)
+    server_starts_us: list[int] = field(default_factory=list)
+    """When each server began to answer."""
 
     def of(self, method: str) -> list[Exchange]:
         return [one for one in self.exchanges if one.method == method]
@@ -113,6 +115,7 @@ class Recorder:
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
         self.recording = recording
+        recording.server_starts_us.append(time.time_ns() // 1_000)
         self.patience_seconds = 0.0
         """How long a call that must succeed is repeated while there is no server."""
 

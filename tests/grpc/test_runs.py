@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from grpc import StatusCode
+
 from onbelay.v1 import run_pb2
 from onbelay.v1 import run_request_pb2 as pb
 from onbelay.v1.approval_pb2 import APPROVAL_DECISION_APPROVE

@@ -38,6 +38,15 @@ class OneRun:
     def pending_approvals(self, run_id: str) -> list[Any]:
         return []
 
+    def open_operations(self, run_id: str) -> list[Any]:
+        return []
+
+    def unread(self, run_id: str) -> list[Any]:
+        return []
+
+    def run(self, run_id: str) -> Run | None:
+        return self._run if run_id == self._run.id else None
+
 
 def _stop(run: Run, now_us: int) -> Moved:
     order = StopOrder(run_id=run.id, requested_by="u", reason="", grace_us=1, kill_us=1)

@@ -126,7 +126,10 @@ async def play(actions: list[tuple[str, Any]], is_hostile: bool) -> None:
             elif name == "leave":
                 await watchers[value].leave()
             else:
-                house.clock.advance(value)
+                for _ in range(value):
+                    house.clock.advance(1)
+                    await turns()
+                    _end_what_was_told_to(house.harness.launched)
             await turns()
             _end_what_was_told_to(house.harness.launched)
 

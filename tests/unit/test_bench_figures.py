@@ -125,13 +125,22 @@ def test_an_unknown_row_is_a_mistake_of_usage() -> None:
     assert ended.code is ExitCode.USAGE
 
 
-def test_a_wrong_delivery_fails_the_command_and_says_which(
+def test_a_wrong_delivery_fails_its_row_and_the_command_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(_session: Any, _names: Any) -> Findings:
-        raise BenchFailed("job deliver: 9 events came, 10 were due")
+    def fail(_session: Any) -> list[Figure]:
+        raise BenchFailed("9 events came, 10 were due")
 
-    monkeypatch.setattr(bench, "run_rows", fail)
-    with pytest.raises(CommandFailed, match="9 events came") as failed:
-        bench._found(None, ["S1"])  # type: ignore[arg-type]
+    monkeypatch.setattr(machine, "facts", dict)
+    monkeypatch.setitem(suite.ROWS, "S1", fail)
+    monkeypatch.setitem(suite.ROWS, "S2", lambda _session: [figure(row="S2")])
+    session: Any = type("Quick", (), {"is_quick": True, "rounds": 1, "say": print})()
+    findings = run_rows(session, ["S1", "S2"])
+    assert [one.row for one in findings.figures] == ["S2"]
+    with pytest.raises(CommandFailed, match="S1: 9 events came") as failed:
+        bench._complain(findings)
     assert failed.value.code is ExitCode.FAILED
+
+
+def test_a_missed_target_does_not_fail_the_command() -> None:
+    bench._complain(FINDINGS)

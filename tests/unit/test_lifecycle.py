@@ -69,7 +69,7 @@ def test_a_claim_begins_an_epoch() -> None:
     assert again.start_us == T0 + 1
 
 
-@pytest.mark.parametrize("state", set(RunState) - {RunState.QUEUED})
+@pytest.mark.parametrize("state", sorted(set(RunState) - {RunState.QUEUED}))
 def test_only_a_queued_run_is_claimed(state: RunState) -> None:
     with pytest.raises(Changed):
         claimed(make_run("r", state=state), "w", T0, T0)
@@ -109,7 +109,7 @@ def test_attempts_wait_longer_and_longer_and_end() -> None:
     assert isinstance(events[-1].payload, RunFinished)
 
 
-@pytest.mark.parametrize("state", FINAL)
+@pytest.mark.parametrize("state", sorted(FINAL))
 def test_a_final_run_never_moves(state: RunState) -> None:
     for trigger in Trigger:
         with pytest.raises(IllegalMove):
@@ -205,13 +205,13 @@ def test_a_stop_takes_everything_below_and_nothing_else() -> None:
     assert (stop.root_id, stop.grace_until_us, stop.kill_us) == ("top", T0 + 11, T0 + 16)
 
 
-@pytest.mark.parametrize("state", [*FINAL, RunState.STOPPING])
+@pytest.mark.parametrize("state", [*sorted(FINAL), RunState.STOPPING])
 def test_what_has_ended_or_is_stopping_stays_as_it_is(state: RunState) -> None:
     run = make_run("top", state=state)
     assert stopped(run) == {"top": run}
 
 
-@pytest.mark.parametrize("state", set(RunState) - FINAL - {RunState.STOPPING})
+@pytest.mark.parametrize("state", sorted(set(RunState) - FINAL - {RunState.STOPPING}))
 def test_a_stop_ends_at_once_what_nobody_drives(state: RunState) -> None:
     for owner, wanted in ((None, RunState.STOPPED), ("w", RunState.STOPPING)):
         after = stopped(make_run("top", state=state, owner=owner))["top"]

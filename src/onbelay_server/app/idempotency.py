@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from onbelay_server.domain.change import Change, Rows
+from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.request import Request, RequestKey
+from onbelay_server.ports.store import Store
 
 T = TypeVar("T")
 
@@ -47,3 +48,21 @@ class Idempotency:
             delete=made.delete,
             events=made.events,
         )
+
+    async def recall(self, store: Store) -> str | None:
+        """As `answered`, for a request that is not one unit."""
+
+        def look(rows: Rows, now_us: int) -> Change[str | None]:
+            return Change(result=self.answered(rows))
+
+        return (await store.write(Reads(requests=[self.key]), look)).result
+
+    async def remember(self, store: Store, result_id: str) -> None:
+        """Remember a request that is not one unit, once its work is done."""
+
+        def keep(rows: Rows, now_us: int) -> Change[None]:
+            if self.answered(rows) is not None:
+                return Change(result=None)
+            return Change(result=None, put=[self.remembered(result_id, now_us)])
+
+        await store.write(Reads(requests=[self.key]), keep)

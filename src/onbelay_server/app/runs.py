@@ -91,9 +91,9 @@ class Runs:
         Raises NotFound; FailedPrecondition (RUN_NOT_FINISHED) unless every run of the tree has
         ended, and for a run that is not a root."""
         if idempotency is not None:
-            earlier = await self._deleted_earlier(idempotency)
+            earlier = await idempotency.recall(self._store)
             if earlier is not None:
-                return earlier
+                return int(earlier)
         run = controlled(await self._store.run(run_id), caller)
         if run.root_id != run.id:
             raise FailedPrecondition(
@@ -107,12 +107,3 @@ class Runs:
                 "a run of this tree has not ended: stop it first", reason="RUN_NOT_FINISHED"
             )
         return deleted
-
-    async def _deleted_earlier(self, idempotency: Idempotency) -> int | None:
-        """How many runs the first call with this request_id removed."""
-
-        def look(rows: Rows, now_us: int) -> Change[str | None]:
-            return Change(result=idempotency.answered(rows))
-
-        answer = (await self._store.write(Reads(requests=[idempotency.key]), look)).result
-        return None if answer is None else int(answer)

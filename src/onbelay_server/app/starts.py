@@ -15,6 +15,7 @@ from onbelay_server.app.visibility import seen
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.error import (
+    DomainError,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -81,6 +82,16 @@ class Starts:
         it), InvalidArgument (the input does not fit the agent's schema: INPUT_MISMATCH;
         REQUEST_ID_REUSED).
         """
+        try:
+            return await self._start(caller, order)
+        except DomainError:
+            # What made the first call possible may be gone by now; its answer stands.
+            earlier_id = await order.idempotency.recall(self._store)
+            if earlier_id is None:
+                raise
+            return Started(run=await self._earlier(earlier_id), already_started=True)
+
+    async def _start(self, caller: Principal, order: StartOrder) -> Started:
         order = await self._completed(caller, order)
         view = await self._agents.get(caller, order.agent, order.agent_revision)
         _check_allowed(view, caller)
@@ -125,10 +136,13 @@ class Starts:
         started = committed.result
         if not started.already_started:
             return replace(started, run=committed.runs[run.id].run)
-        earlier = await self._store.run(started.run.id)
-        if earlier is None:
+        return replace(started, run=await self._earlier(started.run.id))
+
+    async def _earlier(self, run_id: str) -> Run:
+        run = await self._store.run(run_id)
+        if run is None:
             raise NotFound("the run this request started was deleted", metadata={"resource": "run"})
-        return replace(started, run=earlier)
+        return run
 
     def _run(self, caller: Principal, order: StartOrder, view: AgentView) -> Run:
         now_us = self._clock.now_us()

@@ -72,8 +72,22 @@ class Stops:
         caller: Principal,
         which: RunFilter,
         reason: str,
+        idempotency: Idempotency | None = None,
     ) -> Stopped:
-        """Stop what the filter matches and the caller may stop, newest first, at most 500."""
+        """Stop what the filter matches and the caller may stop, newest first, at most 500.
+
+        A repeated request stops nothing more and answers as the first did."""
+        earlier = await idempotency.recall(self._store) if idempotency is not None else None
+        if earlier is not None:
+            *run_ids, more = earlier.split(",")
+            return Stopped(run_ids=[one for one in run_ids if one], more=more == "more")
+        stopped = await self._stop_matching(caller, which, reason)
+        if idempotency is not None:
+            said = [*stopped.run_ids, "more" if stopped.more else "all"]
+            await idempotency.remember(self._store, ",".join(said))
+        return stopped
+
+    async def _stop_matching(self, caller: Principal, which: RunFilter, reason: str) -> Stopped:
         active = tuple(state for state in RunState if state not in FINAL | {RunState.STOPPING})
         states = tuple(state for state in which.states if state in active) or active
         if which.states and not set(which.states) & set(active):

@@ -23,7 +23,7 @@ async def call(
     longest_seconds: float = 60.0,
 ) -> dict[str, Any]:
     """Make `calls` StartRun calls (or echoes of the same bytes), `concurrency` at a time, after a
-    tenth as many to warm up; fewer when `longest_seconds` are over. Each caller waits
+    tenth as many to warm up; fewer when `longest_seconds` are over for both. Each caller waits
     `pause_seconds` between two calls. Raises BadDelivery when they made fewer runs than calls."""
     target = Target(place)
     multi, metadata = target.caller("StartRun" if target.is_service else "Echo")
@@ -42,15 +42,19 @@ async def call(
             if pause_seconds:
                 await asyncio.sleep(pause_seconds)
 
+    until = time.perf_counter() + longest_seconds
+
     async def all_of(left: list[bytes]) -> float:
         began = time.perf_counter()
-        await asyncio.gather(*(caller(left, began + longest_seconds) for _ in range(concurrency)))
+        await asyncio.gather(*(caller(left, until) for _ in range(concurrency)))
         return time.perf_counter() - began
 
     await all_of(warm)
     replies.clear()
     took_us.clear()
     seconds = await all_of(requests)
+    if not replies:
+        raise BadDelivery(f"not one call was answered after {longest_seconds:g} s of warming up")
     if target.is_service:
         made = len({StartRunResponse.FromString(reply).run.id for reply in replies})
         if made != len(replies):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from onbelay_server.bench import delivery_rows, growth_rows, latency_rows, machine
 from onbelay_server.bench.figure import Figure
+from onbelay_server.bench.processes import BenchFailed
 from onbelay_server.bench.session import Session
 
 Row = Callable[[Session], list[Figure]]
@@ -35,6 +36,8 @@ class Findings:
 
     machine: dict[str, Any]
     figures: Sequence[Figure]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why a row has no figures, by its name."""
 
     @property
     def missed(self) -> list[Figure]:
@@ -42,19 +45,29 @@ class Findings:
         return [figure for figure in self.figures if figure.is_met is False]
 
     def as_json(self) -> dict[str, Any]:
-        return {"machine": self.machine, "figures": [one.as_json() for one in self.figures]}
+        return {
+            "machine": self.machine,
+            "failures": dict(self.failures),
+            "figures": [one.as_json() for one in self.figures],
+        }
 
 
 def run_rows(session: Session, names: Sequence[str]) -> Findings:
-    """Measure these rows, all of them without names. Raises BenchFailed."""
+    """Measure these rows, all of them without names. A row that fails does not keep the others from
+    being measured."""
     facts = machine.facts() | {"quick": session.is_quick, "rounds": session.rounds}
     figures: list[Figure] = []
+    failures: dict[str, str] = {}
     done: list[Row] = []
     for name in names or ROWS:
         row = ROWS[name]
         if row not in done:
             done.append(row)
-            figures += row(session)
+            try:
+                figures += row(session)
+            except BenchFailed as problem:
+                failures[name] = str(problem)
+                session.say(f"{name} FAILED: {problem}")
     if names:
         figures = [figure for figure in figures if figure.row in names]
-    return Findings(facts | {"load_average_after": machine.load_average()}, figures)
+    return Findings(facts | {"load_average_after": machine.load_average()}, figures, failures)

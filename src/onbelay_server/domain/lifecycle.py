@@ -110,7 +110,7 @@ def worker_lost(
             message=f"{run.attempt} attempts without a new recorded step; the last: {reason}",
         )
         return ended(run, Trigger.EXHAUST, RunState.FAILED, now_us, error=error)
-    ready_us = now_us + BACKOFF_US[min(run.attempt, len(BACKOFF_US) - 1)]
+    ready_us = now_us + BACKOFF_US[min(max(run.attempt - 1, 0), len(BACKOFF_US) - 1)]
     after, event = moved(
         run,
         Trigger.LOSE,

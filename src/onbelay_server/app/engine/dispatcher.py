@@ -160,7 +160,7 @@ class Dispatcher:
             return conclude(rows, mine, decide, now_us, Limits())
 
         try:
-            reads = reads_of_end(run, has_children=bool(run.child_count))
+            reads = reads_of_end(run, has_children=True)
             await self._parts.store.write(reads, unit)
         except (Refusal, Unavailable):
             log.info("left with its lease", extra={"action": "run_left", "run_id": run.id})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from onbelay_server.app.engine.dispatcher import Dispatcher
 from onbelay_server.app.engine.leases import Leases
@@ -16,6 +15,8 @@ from onbelay_server.app.engine.timekeeper import Timekeeper
 from onbelay_server.ports.store import Appended
 
 log = logging.getLogger(__name__)
+
+_RESTART_SECONDS = 1.0
 
 
 class Engine:
@@ -33,17 +34,15 @@ class Engine:
     def start(self) -> None:
         """Begin. Orphans of an earlier process are taken care of while others are served."""
         self._parts.wakeup.listen(self._hear)
-        loops: dict[str, Coroutine[Any, Any, None]] = {
-            "rescuer": self._rescuer.run(),
-            "dispatcher": self._dispatcher.run(),
-            "timekeeper": self._timekeeper.run(),
-            "leases": self._leases.run(),
-            "sweeper": self._sweeper.run(),
+        loops = {
+            "rescuer": self._rescuer.run,
+            "dispatcher": self._dispatcher.run,
+            "timekeeper": self._timekeeper.run,
+            "leases": self._leases.run,
+            "sweeper": self._sweeper.run,
         }
         for name, loop in loops.items():
-            task = asyncio.create_task(loop, name=name)
-            task.add_done_callback(_report)
-            self._tasks.append(task)
+            self._tasks.append(asyncio.create_task(self._keep(name, loop), name=name))
 
     def committed(self, appended: Sequence[Appended]) -> None:
         """Something was committed by this process: executors look for what others wrote."""
@@ -76,10 +75,11 @@ class Engine:
         for harness in self._parts.harnesses.values():
             await harness.close()
 
-
-def _report(task: asyncio.Task[None]) -> None:
-    """A loop of the engine must not end by itself: say so loudly when one does."""
-    if not task.cancelled() and task.exception() is not None:
-        log.critical(
-            "%s ended", task.get_name(), exc_info=task.exception(), extra={"action": "loop_ended"}
-        )
+    async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """A loop of the engine must not end by itself: what breaks it is said, and it goes on."""
+        while True:
+            try:
+                await loop()
+            except Exception:
+                log.exception("the %s broke", name, extra={"action": "loop_broke", "loop": name})
+            await self._parts.clock.sleep(_RESTART_SECONDS)

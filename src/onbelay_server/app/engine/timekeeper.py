@@ -73,7 +73,7 @@ class Timekeeper:
             return Change(result=after, put=[after, *put], delete=[wait], events=events)
 
         reads = replace(
-            reads_of_end(run, has_children=bool(run.child_count)),
+            reads_of_end(run, has_children=True),
             approvals=[wait.approval_id] if wait.approval_id else [],
             operations=[wait.operation_id] if wait.operation_id else [],
         )

@@ -128,7 +128,10 @@ class RunCalls:
 
     async def stop_runs(self, request: pb.StopRunsRequest, call: Call) -> pb.StopRunsResponse:
         stopped = await self._stops.stop_many(
-            call.caller, from_run_filter(request.filter), request.reason
+            call.caller,
+            from_run_filter(request.filter),
+            request.reason,
+            idempotency(request, call),
         )
         return pb.StopRunsResponse(stopped_run_ids=stopped.run_ids, more=stopped.more)
 
