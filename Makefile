@@ -13,6 +13,9 @@ PYTEST_ARGS ?=
 SERVE_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+# How long `make soak` lasts, and further options for it.
+MINUTES ?= 10
+SOAK_ARGS ?=
 
 LOCK := requirements-dev.lock
 PROJECTS := pyproject.toml src/onbelay_agent/pyproject.toml clients/python/pyproject.toml
@@ -20,7 +23,7 @@ LOCK_FLAGS := --universal --python-version 3.11 --fork-strategy fewest --generat
 	--no-emit-index-url --no-header --quiet --no-emit-package onbelay-agent \
 	--no-emit-package onbelay-client --no-emit-package onbelay-server
 
-.PHONY: help setup lock gen demo serve test check format verify bench clean
+.PHONY: help setup lock gen demo serve test soak check format verify bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +67,9 @@ serve: setup ## Start the server (options in SERVE_ARGS)
 
 test: setup ## Run all tests (options in PYTEST_ARGS)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+soak: setup ## Kill the server every few seconds under load, MINUTES=10 long, and judge what is left
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(SOAK_ARGS)
 
 check: setup ## Lint, types, import floors, file lengths, protobuf style
 	$(BIN)/ruff check .

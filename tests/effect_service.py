@@ -90,7 +90,7 @@ class EffectService:
 
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         host, _, port = self.address.partition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await asyncio.open_connection(host, int(port), limit=2**24)
         try:
             writer.write(json.dumps(question).encode() + b"\n")
             answer: dict[str, Any] = json.loads(await reader.readline())

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from onbelay_agent.copy import Copy
 
 _LONGEST_NAME = 200
+_METHODS = {
+    "approval": "approve",
+    "child": "start_agent",
+    "join": "start_agent(…).result",
+    "outcome": "operation(…).result",
+    "question": "ask",
+    "read": "artifacts.read",
+    "save": "artifacts.save",
+}
+"""What authors call it, where the id says otherwise."""
 
 
 class Asking:
@@ -62,6 +72,7 @@ class Asking:
     def _place(self, what: str) -> Branch:
         inside = INSIDE.get()
         if inside is not None:
+            what = _METHODS.get(what, what)
             raise RefusedCall(f"ctx.{what} cannot be used inside a step's function")
         return self._copy.branch()
 

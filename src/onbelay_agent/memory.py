@@ -1,4 +1,4 @@
-"""A host in memory: runs copies over a RunLog, for `onbelay_agent.testing`."""
+"""A host in memory: runs one copy over a RunLog, for `onbelay_agent.testing`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from onbelay_agent.copy import Copy
-from onbelay_agent.definition import AgentDefinition
 from onbelay_agent.errors import AgentCallError, InvalidInput
+from onbelay_agent.family import Crash, Family, child_outcome
 from onbelay_agent.protocol import (
     Begin,
     Begun,
@@ -22,6 +23,7 @@ from onbelay_agent.protocol import (
     Ended,
     Failure,
     Finish,
+    FromHost,
     Go,
     Intent,
     Parked,
@@ -32,7 +34,7 @@ from onbelay_agent.protocol import (
     Suspend,
     ToHost,
 )
-from onbelay_agent.runlog import Crash, RunLog
+from onbelay_agent.runlog import RunLog, finished
 
 
 class MemoryHost:
@@ -40,38 +42,21 @@ class MemoryHost:
     as soon as it wants more than was recorded."""
 
     def __init__(
-        self,
-        definition: AgentDefinition,
-        log: RunLog,
-        *,
-        suspend: bool = False,
-        replay: bool = False,
+        self, log: RunLog, family: Family, *, suspend: bool = False, replay: bool = False
     ) -> None:
         self.ended: Ended | None = None
-        self.crashed = False
-        self.nobody: str = ""
-        """The wait that nothing in the test answers."""
+        self.is_quiet = False
+        self.is_over = False
         self._log = log
+        self._family = family
         self._suspend = suspend
         self._replay = replay
         self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[None] = self._loop.create_future()
         self._frames: deque[ToHost] = deque()
         self._calls: dict[str, asyncio.Task[None]] = {}
         log.copies += 1
-        self._copy = Copy(definition, self, self._loop)
+        self._copy = Copy(log.definition, self, self._loop)
         self._copy.backoff = 0.0
-
-    async def run(self) -> None:
-        """Until the copy ended or the host died."""
-        try:
-            await self._over
-        finally:
-            for task in self._calls.values():
-                task.cancel()
-            if self.crashed:
-                self._copy.abandon()
-                await asyncio.sleep(0)
 
     # ---- Host ------------------------------------------------------------------------------------
 
@@ -91,31 +76,49 @@ class MemoryHost:
         """Bytes kept earlier. Raises KeyError."""
         return self._log.blobs[sha256]
 
+    # ---- RunHost ---------------------------------------------------------------------------------
+
+    def receive(self, frame: FromHost) -> None:
+        """A frame for the copy."""
+        if isinstance(frame, Recorded) and frame.record.type == "finished":
+            self.is_quiet = False
+        self._copy.receive(frame)
+
+    def kill(self) -> None:
+        """Die, with the copy."""
+        self._leave()
+        for task in list(self._calls.values()):
+            task.cancel()
+        self._copy.abandon()
+
+    def _leave(self) -> None:
+        self.is_over = self.is_quiet = True
+        self._family.notice()
+
     def _handle_all(self) -> None:
-        while self._frames and not self._over.done():
+        while self._frames and not self.is_over:
             try:
                 self._handle(self._frames[0])
             except Crash:
-                self._die()
-            except BaseException as error:  # noqa: BLE001 - raised by run()
-                self._over.set_exception(error)
+                self._family.die()
+                self.kill()
+            except BaseException as error:  # noqa: BLE001 - raised by the family
+                self._broken(error)
             self._frames.popleft()
 
-    def _die(self) -> None:
-        self.crashed = True
-        self._log.crash = None
-        if not self._over.done():
-            self._over.set_result(None)
+    def _broken(self, error: BaseException) -> None:
+        self._family.failed = error
+        self._family.notice()
 
     def _handle(self, frame: ToHost) -> None:
-        log = self._log
+        log, family = self._log, self._family
         match frame:
             case Ended() if self._replay:
-                self.ended = frame
-                self._over.set_result(None)
+                log.ended = self.ended = frame
+                self._leave()
             case Begin() | Parked() | Cancel() | Emitted() if self._replay:
-                self._copy.abandon()
-                self._over.set_result(None)
+                log.ended = Ended(outcome="suspended")
+                self.kill()
             case Ready():
                 start = replace(
                     log.start,
@@ -129,65 +132,99 @@ class MemoryHost:
                 self._begin(frame)
             case Finish():
                 log.outcomes[frame.step_id] = (frame.ok_json, frame.failure)
-                record = Record(
-                    type="finished",
-                    step_id=frame.step_id,
-                    time_us=0,
-                    stage=frame.stage,
-                    ok_json=frame.ok_json,
-                    failure=frame.failure,
-                    content_sha256=frame.content_sha256,
-                )
-                self._commit_end(record, frame.emits)
+                end = finished(frame.step_id, frame.ok_json, frame.failure, frame.content_sha256)
+                self._commit_end(replace(end, stage=frame.stage), frame.emits)
             case Cancel():
                 self._cancel(frame.step_ids)
             case Emitted():
-                log.commit(emits=frame.emits)
+                family.commit(log, emits=frame.emits)
+            case Parked() if not log.open.keys() >= set(frame.waiting):
+                pass  # the end of what it waits for is on its way
+            case Parked() if self._suspend:
+                log.is_awake = False
+                self._copy.receive(Suspend())
             case Parked():
-                self._parked()
+                self.is_quiet = True
+                family.notice()
             case Ended():
-                log.commit(emits=frame.emits, ended=frame)
+                family.end(log, frame)
                 self.ended = frame
-                self._over.set_result(None)
+                self._leave()
 
     # ---- calls -----------------------------------------------------------------------------------
 
     def _begin(self, frame: Begin) -> None:
         log = self._log
         records = [_started(intent, frame.stage) for intent in frame.intents]
-        records += [_reopened(log.open[again.step_id], again, frame) for again in frame.reopened]
+        records += [
+            replace(_started(log.open[again.step_id], frame.stage), attempt=again.attempt)
+            for again in frame.reopened
+        ]
         records += [
             Record(type="cancelled", step_id=intent.id, time_us=0)
             for intent in frame.intents
             if intent.cancelled
         ]
-        for intent in frame.intents:
-            if not intent.cancelled:
-                log.open[intent.id] = intent
-        try:
-            log.commit(records, frame.emits)
-        except Crash:
-            recorded = {record.step_id for record in log.records}
-            log.open = {key: value for key, value in log.open.items() if key in recorded}
-            raise
-        held: list[str] = []
-        again_ids = {again.step_id: again for again in frame.reopened}
         live = [intent for intent in frame.intents if not intent.cancelled]
-        for intent in (*[log.open[step_id] for step_id in again_ids], *live):
-            again = again_ids.get(intent.id)
-            known = log.outcomes.get(intent.id)
-            if again is not None and known is not None and self._must_not_repeat(intent, again):
-                held.append(intent.id)
-                self._later(intent.id, self._told(intent.id, *known))
-            else:
-                self._do(intent)
-        self._copy.receive(Begun(stage=frame.stage, held=tuple(held)))
 
-    def _must_not_repeat(self, intent: Intent, again: Reopened) -> bool:
+        def also() -> Sequence[tuple[RunLog, Record]]:
+            ends = [(intent, self._answer(intent)) for intent in live]
+            return [(log, finished(i.id, *end)) for i, end in ends if end is not None]
+
+        held = tuple(
+            again.step_id
+            for again in frame.reopened
+            if again.step_id in log.outcomes and self._must_not_repeat(again)
+        )
+        begun = Begun(stage=frame.stage, held=held)
+        again = [log.open[one.step_id] for one in frame.reopened]
+        self._family.commit(log, records, frame.emits, intents=frame.intents, also=also, tell=begun)
+        for intent in (*again, *live):
+            if intent.id in held:
+                self._later(intent.id, partial(self._told, intent.id, *log.outcomes[intent.id]))
+            elif intent.id in log.open:
+                self._do(intent)
+
+    def _must_not_repeat(self, again: Reopened) -> bool:
+        intent = self._log.open[again.step_id]
         if intent.kind == "STEP":
             return again.once
-        tool = self._log.tools.get(intent.name)
+        tool = self._family.tools.get(intent.name)
         return intent.kind == "TOOL" and tool is not None and not tool.repeatable
+
+    def _answer(self, intent: Intent) -> tuple[str | None, Failure | None, str] | None:
+        """The end of a call that is answered in the commit that records it. None: it waits."""
+        log = self._log
+        request = json.loads(intent.request_json)
+        match intent.kind:
+            case "VERSION":
+                return str(request["version"]), None, ""
+            case "CHILD" if "agent" in request:
+                return self._start_child(request)
+            case "CHILD":
+                child = next(c for c in log.children if c.start.run_id == request["child_run_id"])
+                if child.ended is not None:
+                    return child_outcome(child.start.run_id, child.ended)
+            case "OPERATION" if "name" in request:
+                completion = self._family.operations.get(request["name"])
+                operation_id = log.operation(len(log.operations) + 1, request, completion)
+                opened = {"operation_id": operation_id, "token": f"token of {operation_id}"}
+                return json.dumps(opened), None, ""
+            case "OPERATION":
+                outcome = log.operations[request["operation_id"]].outcome
+                if outcome is not None:
+                    return (*outcome, "")
+            case "MESSAGES" if not request["wait"]:
+                return log.next_messages(), None, ""
+        return None
+
+    def _start_child(self, request: dict[str, Any]) -> tuple[str | None, Failure | None, str]:
+        log, name = self._log, request["agent"]
+        if name not in self._family.agents:
+            return None, Failure(type="ChildRunFailed", message=f"there is no agent {name!r}"), ""
+        run_id = f"{log.start.run_id}.{len(log.children) + 1}"
+        self._family.born(log, run_id, request)
+        return json.dumps({"child_run_id": run_id}), None, ""
 
     def _do(self, intent: Intent) -> None:
         log = self._log
@@ -195,38 +232,38 @@ class MemoryHost:
             log.begin(intent.id)
         elif intent.kind == "TOOL":
             log.begin(intent.id)
-            self._later(intent.id, self._call_tool(intent))
+            self._later(intent.id, partial(self._call_tool, intent))
         elif intent.kind in ("APPROVAL", "QUESTION"):
             if intent.id not in log.deciders:
-                for person in log.people:
+                for person in self._family.people:
                     if person.decides(intent.kind):
-                        log.people.remove(person)
+                        self._family.people.remove(person)
                         log.deciders[intent.id] = person
                         break
         elif intent.kind in ("ARTIFACT_READ", "ARTIFACT_SAVE"):
-            self._later(intent.id, self._artifact(intent))
+            self._later(intent.id, partial(self._artifact, intent))
 
-    def _later(self, step_id: str, work: Any) -> None:
+    def _later(self, step_id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._calls[step_id] = task = self._loop.create_task(self._guarded(work))
         task.add_done_callback(lambda _: self._calls.pop(step_id, None))
 
-    async def _guarded(self, work: Any) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except Crash:
-            self._die()
+            self._family.die()
+            self.kill()
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - raised by run()
-            if not self._over.done():
-                self._over.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - raised by the family
+            self._broken(error)
 
     async def _told(self, step_id: str, ok_json: str | None, failure: Failure | None) -> None:
         self._finish(step_id, ok_json, failure)
 
     async def _call_tool(self, intent: Intent) -> None:
         request = json.loads(intent.request_json)
-        tool = self._log.tools.get(intent.name)
+        tool = self._family.tools.get(intent.name)
         ok_json: str | None = None
         failure: Failure | None = None
         if tool is None:
@@ -270,23 +307,11 @@ class MemoryHost:
     def _finish(
         self, step_id: str, ok_json: str | None, failure: Failure | None, content_sha256: str = ""
     ) -> None:
-        self._commit_end(
-            Record(
-                type="finished",
-                step_id=step_id,
-                time_us=0,
-                ok_json=ok_json,
-                failure=failure,
-                content_sha256=content_sha256,
-            )
-        )
+        self._commit_end(finished(step_id, ok_json, failure, content_sha256))
 
     def _commit_end(self, record: Record, emits: Sequence[Emit] = ()) -> None:
-        if record.step_id not in self._log.open:
-            self._log.commit(emits=emits)
-            return
-        for stamped in self._log.commit([record], emits):
-            self._copy.receive(Recorded(record=stamped))
+        is_open = record.step_id in self._log.open
+        self._family.commit(self._log, [record] if is_open else [], emits)
 
     def _cancel(self, step_ids: Sequence[str]) -> None:
         ids = [step_id for step_id in step_ids if step_id in self._log.open]
@@ -295,24 +320,7 @@ class MemoryHost:
             if task is not None:
                 task.cancel()
         records = [Record(type="cancelled", step_id=step_id, time_us=0) for step_id in ids]
-        for stamped in self._log.commit(records):
-            self._copy.receive(Recorded(record=stamped))
-
-    def _parked(self) -> None:
-        if self._suspend:
-            self._copy.receive(Suspend())
-        else:
-            self.happen()
-
-    def happen(self) -> None:
-        """Let the next thing happen to the waiting run. Raises Crash."""
-        due = self._log.due()
-        if due is None:
-            self.nobody = ", ".join(self._log.open)
-            self._over.set_result(None)
-            self._copy.abandon()
-        else:
-            self._finish(*due)
+        self._family.commit(self._log, records)
 
 
 def _started(intent: Intent, stage: int) -> Record:
@@ -325,7 +333,3 @@ def _started(intent: Intent, stage: int) -> Record:
         stage=stage,
         cancelled=intent.cancelled,
     )
-
-
-def _reopened(intent: Intent, again: Reopened, frame: Begin) -> Record:
-    return replace(_started(intent, frame.stage), attempt=again.attempt)

@@ -10,24 +10,28 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import itertools
 import json
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from onbelay_agent import values
+from onbelay_agent.completion import Completion, completes, expires, fails
 from onbelay_agent.definition import AgentDefinition
+from onbelay_agent.elsewhere import Message
+from onbelay_agent.family import Family
 from onbelay_agent.frames import from_plain, to_plain
 from onbelay_agent.memory import MemoryHost
 from onbelay_agent.people import Person, answer, approve, expire, reject, silence
 from onbelay_agent.protocol import Emit, Ended, InputArtifact, Record, Start
-from onbelay_agent.runlog import Crash, RunLog
+from onbelay_agent.runlog import RunLog
 from onbelay_agent.tool import ToolDefinition
 from onbelay_agent.tool import tool as make_tool
 
-_MOST_COPIES = 10_000
+T = TypeVar("T")
 _START_US = 1_700_000_000_000_000
 
 
@@ -84,6 +88,8 @@ class Result:
     artifacts: Mapping[str, bytes]
     journal: SavedJournal
     effects: Mapping[str, int]
+    children: tuple[Result, ...] = ()
+    """The runs it started, in that order. One that had not ended when it did was stopped."""
 
     def texts(self) -> list[str]:
         """The text of every `emit`."""
@@ -91,7 +97,11 @@ class Result:
 
 
 class TestRun:
-    """An agent with the tools, people and files it meets. Timers fire at once, in order."""
+    """An agent with the tools, people, files and other agents it meets.
+
+    Whenever every run of the test waits, one thing happens: a person decides, else an operation is
+    completed, else a message comes, else the next timer fires, at once. Each call that takes
+    messages is given the next of `messages`, or all of one that is a list."""
 
     __test__ = False
 
@@ -101,6 +111,9 @@ class TestRun:
         *,
         tools: Sequence[ToolDefinition] | Mapping[str, Callable[..., Any]] = (),
         people: Sequence[Person] = (),
+        agents: Sequence[AgentDefinition] = (),
+        operations: Mapping[str, Completion] | None = None,
+        messages: Sequence[str | Message | Sequence[str | Message]] = (),
         artifacts: Mapping[str, bytes] | None = None,
         env: Mapping[str, str] | None = None,
         session: str = "",
@@ -112,6 +125,9 @@ class TestRun:
             tools = [make_tool(name=name)(function) for name, function in tools.items()]
         self._tools = {tool.name: tool for tool in tools}
         self._people = tuple(people)
+        self._agents = {one.name: one for one in (agent, *agents)}
+        self._operations = dict(operations or {})
+        self._messages = _numbered(messages)
         self._artifacts = dict(artifacts or {})
         self._start = Start(
             run_id="run_test",
@@ -139,23 +155,20 @@ class TestRun:
         """Run the agent to its end. `input` is a mapping, or the model the agent takes.
 
         Raises AssertionError when it waits for somebody the test does not have."""
-        return _run(self._execute(self._log(input)))
+        result, _ = _run(self._execute(input))
+        return result
 
     def crash_everywhere(self, input: Any = None) -> Result:
         """Run once undisturbed, then again with the host killed before and after each commit, and
         once suspended at every wait. Raises AssertionError unless output, error, artifacts and the
         recorded calls are always the same and no recorded effect is ever repeated."""
-        baseline_log = self._log(input)
-        baseline = _run(self._execute(baseline_log))
-        for number in range(baseline_log.commits):
+        baseline, commits = _run(self._execute(input))
+        for number in range(commits):
             for when in ("before", "after"):
-                log = self._log(input)
-                log.crash = (number, when)
-                result = _run(self._execute(log))
-                self._compare(baseline, result, log, f"killed {when} commit {number}")
-        log = self._log(input)
-        result = _run(self._execute(log, suspend=True))
-        self._compare(baseline, result, log, "suspended at every wait")
+                result, _ = _run(self._execute(input, crash=(number, when)))
+                _compare(baseline, result, f"killed {when} commit {number}")
+        result, _ = _run(self._execute(input, suspend=True))
+        _compare(baseline, result, "suspended at every wait")
         return baseline
 
     def replay(self, saved_journal: SavedJournal) -> Result:
@@ -163,43 +176,61 @@ class TestRun:
 
         The outcome is `diverged` when it no longer fits, `replayed` when the recorded run had not
         ended, else what the run came to."""
-        log = self._log(None)
-        log.start = saved_journal.start
-        log.records = list(saved_journal.records)
-        log.emits = list(saved_journal.emits)
-        log.blobs = dict(saved_journal.blobs)
+        log = RunLog(
+            self._agent,
+            saved_journal.start,
+            blobs=dict(saved_journal.blobs),
+            records=list(saved_journal.records),
+            emits=list(saved_journal.emits),
+        )
         return _run(self._replay(log))
 
     async def _replay(self, log: RunLog) -> Result:
-        host = MemoryHost(self._agent, log, replay=True)
-        await host.run()
-        result = self._result(log, host.ended)
-        return result if host.ended is not None else dataclasses.replace(result, outcome="replayed")
+        hosts: list[MemoryHost] = []
 
-    async def _execute(self, log: RunLog, *, suspend: bool = False) -> Result:
-        for _ in range(_MOST_COPIES):
-            host = MemoryHost(self._agent, log, suspend=suspend)
-            await host.run()
-            if host.nobody:
-                raise AssertionError(f"the run waits for {host.nobody} and nobody answers")
-            if host.ended is not None and host.ended.outcome == "suspended":
-                try:
-                    host.happen()
-                except Crash:
-                    log.crash = None
-                if host.nobody:
-                    raise AssertionError(f"the run waits for {host.nobody} and nobody answers")
-            elif log.ended is not None:
-                return self._result(log, log.ended)
-        raise AssertionError(f"the run did not end within {_MOST_COPIES} copies")
+        def launch(log: RunLog, family: Family) -> MemoryHost:
+            hosts.append(MemoryHost(log, family, replay=True))
+            return hosts[-1]
 
-    def _log(self, input: Any) -> RunLog:
+        family = self._family(launch)
+        family.logs.append(log)
+        await family.run()
+        ended = hosts[0].ended
+        result = self._result(log, ended)
+        return result if ended is not None else dataclasses.replace(result, outcome="replayed")
+
+    async def _execute(
+        self, input: Any, *, crash: tuple[int, str] | None = None, suspend: bool = False
+    ) -> tuple[Result, int]:
+        """The result, and how many commits it took."""
+        family = self._family(lambda log, of: MemoryHost(log, of, suspend=suspend))
+        family.crash = crash
         start = dataclasses.replace(
             self._start, input_json=values.canonical({} if input is None else input)
         )
-        log = RunLog(start, self._tools, deque(self._people), now_us=_START_US)
-        log.artifacts = dict(self._artifacts)
-        return log
+        log = RunLog(
+            self._agent,
+            start,
+            artifacts=dict(self._artifacts),
+            messages=deque(self._messages),
+            now_us=_START_US,
+        )
+        family.logs.append(log)
+        nobody = await family.run()
+        if nobody:
+            raise AssertionError(f"the run waits for {nobody} and nobody answers")
+        for one in family.logs:
+            assert not one.repeated, f"recorded effects were repeated: {one.repeated}"
+        return self._result(log, log.ended), family.commits
+
+    def _family(self, launch: Callable[[RunLog, Family], MemoryHost]) -> Family:
+        return Family(
+            launch,
+            agents=self._agents,
+            tools=self._tools,
+            operations=self._operations,
+            people=self._people,
+        )
 
     def _result(self, log: RunLog, ended: Ended | None) -> Result:
         output: Any = None
@@ -208,7 +239,7 @@ class TestRun:
             text = ended.output_json
             if ended.content_sha256:
                 text = log.blobs[ended.content_sha256].decode()
-            output = values.decode(text or "null", self._agent.signature.output_adapter)
+            output = values.decode(text or "null", log.definition.signature.output_adapter)
         elif ended is not None:
             error = RunError(ended.error_type or ended.outcome, ended.message)
         return Result(
@@ -219,22 +250,49 @@ class TestRun:
             artifacts={k: v for k, v in log.artifacts.items() if self._artifacts.get(k) != v},
             journal=SavedJournal(log.start, tuple(log.records), tuple(log.emits), dict(log.blobs)),
             effects=dict(log.attempts),
+            children=tuple(self._result(child, child.ended) for child in log.children),
         )
 
-    def _compare(self, baseline: Result, result: Result, log: RunLog, where: str) -> None:
-        assert not log.repeated, f"{where}: recorded effects were repeated: {log.repeated}"
-        for what in ("outcome", "output", "error", "artifacts"):
-            expected, found = getattr(baseline, what), getattr(result, what)
-            assert expected == found, f"{where}: {what} is {found!r}, undisturbed {expected!r}"
-        missing = _started_ids(baseline) ^ _started_ids(result)
-        assert not missing, f"{where}: other calls were made: {sorted(missing)}"
-        for step_id, count in result.effects.items():
-            most = baseline.effects.get(step_id, 0) + 1
-            assert count <= most, f"{where}: {step_id} was begun {count} times"
-        expected_texts, found_texts = _emitted(baseline), _emitted(result)
-        assert expected_texts == found_texts, (
-            f"{where}: emits are {found_texts!r}, undisturbed {expected_texts!r}"
-        )
+
+def _compare(baseline: Result, result: Result, where: str) -> None:
+    for what in ("outcome", "output", "error", "artifacts"):
+        expected, found = getattr(baseline, what), getattr(result, what)
+        assert expected == found, f"{where}: {what} is {found!r}, undisturbed {expected!r}"
+    missing = _started_ids(baseline) ^ _started_ids(result)
+    assert not missing, f"{where}: other calls were made: {sorted(missing)}"
+    for step_id, count in result.effects.items():
+        most = baseline.effects.get(step_id, 0) + 1
+        assert count <= most, f"{where}: {step_id} was begun {count} times"
+    expected_texts, found_texts = _emitted(baseline), _emitted(result)
+    assert expected_texts == found_texts, (
+        f"{where}: emits are {found_texts!r}, undisturbed {expected_texts!r}"
+    )
+    for expected_child, child in zip(baseline.children, result.children, strict=True):
+        # How far one came that was stopped because its parent ended is chance.
+        if "stopped" not in (expected_child.outcome, child.outcome):
+            _compare(expected_child, child, f"{where}: child {child.journal.start.run_id}")
+
+
+def _numbered(
+    messages: Sequence[str | Message | Sequence[str | Message]],
+) -> list[list[dict[str, Any]]]:
+    """Messages as a host records them, by the call that is given them."""
+    numbers = itertools.count(1)
+    groups: list[list[dict[str, Any]]] = []
+    for entry in messages:
+        group = [entry] if isinstance(entry, str | Message) else list(entry)
+        groups.append([])
+        for one in group:
+            said = Message("", "tester", one, None) if isinstance(one, str) else one
+            groups[-1].append(
+                {
+                    "message_id": said.id or f"msg_{next(numbers)}",
+                    "sent_by": said.sent_by,
+                    "text": said.text,
+                    "data": said.data,
+                }
+            )
+    return groups
 
 
 def _started_ids(result: Result) -> set[str]:
@@ -250,13 +308,13 @@ def _emitted(result: Result) -> dict[str, str]:
     }
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run on a loop of its own, beside a running one if there is one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    results: list[Result] = []
+    results: list[T] = []
     errors: list[BaseException] = []
 
     def apart() -> None:
@@ -280,7 +338,10 @@ __all__ = [
     "TestRun",
     "answer",
     "approve",
+    "completes",
     "expire",
+    "expires",
+    "fails",
     "reject",
     "silence",
 ]

@@ -101,7 +101,9 @@ class StepWork:
         self._threads_running = 0
         self._context = contextvars.Context()
         self._context.run(INSIDE.set, self)
-        self._task: asyncio.Task[Outcome] | None = None
+        self._task: asyncio.Task[Outcome | None] | None = None
+        self._is_resting = False
+        """Between two tries."""
 
     def start(self) -> None:
         """Begin; `done` is called once on the host's loop, with None when it was cancelled."""
@@ -115,6 +117,12 @@ class StepWork:
         if self._task is not None:
             self._task.cancel()
 
+    def hurry(self) -> None:
+        """The run is ending: the try in flight may finish, no other begins."""
+        self.stopping = True
+        if self._is_resting and self._task is not None:
+            self._task.cancel()
+
     def next_place(self) -> str:
         """The place of this attempt's next emit. Host loop only."""
         self._ordinal += 1
@@ -125,27 +133,30 @@ class StepWork:
         """Its task or one of its threads still runs."""
         return self._threads_running > 0 or (self._task is not None and not self._task.done())
 
-    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, task: asyncio.Task[Outcome | None]) -> None:
         if not self.alive:
             self.over.set()
         self._done(self, None if task.cancelled() else task.result())
 
-    async def _run(self) -> Outcome:
+    async def _run(self) -> Outcome | None:
         began = time.monotonic_ns()
+        retries = self._plan.retries
+        most = retries.times if retries is not None else 0
         again = 0
         while True:
             ok_json, failure = await self._once()
-            retries = self._plan.retries
-            if failure is None or retries is None or again >= retries.times or self.stopping:
+            if failure is None or again >= most or self._threads_running:
                 return Outcome(ok_json, failure, (time.monotonic_ns() - began) // 1000)
+            if self.stopping:
+                return None  # not its last word: it would have been tried again
+            assert retries is not None
             again += 1
             delay = retries.delay_before(again) * self.backoff
-            self._log(
-                self,
-                f"{self._name}: {failure.message}; trying again in {delay:g} s "
-                f"({again} of {retries.times})",
-            )
+            text = f"{failure.message}; trying again in {delay:g} s ({again} of {most})"
+            self._log(self, text)
+            self._is_resting = True
             await asyncio.sleep(delay)
+            self._is_resting = False
 
     async def _once(self) -> tuple[str | None, Failure | None]:
         try:
@@ -162,6 +173,9 @@ class StepWork:
         except TimeoutError as error:
             seconds = self._plan.timeout_seconds
             text = str(error) or (f"timed out after {seconds:g} s" if seconds else "timed out")
+            if self._threads_running:
+                # Two of them at once might do what one of them may do.
+                text += "; its thread cannot be ended, so it is not tried again"
             return None, self._failure("TimeoutError", text)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is its failure
             return None, self._failure(type(error).__name__, str(error))

@@ -43,7 +43,7 @@ class Works:
     def hurry(self) -> None:
         """Tell every step that the run is stopping; each may still finish."""
         for work in self._works.values():
-            work.stopping = True
+            work.hurry()
 
     def left(self) -> list[StepWork]:
         """Steps whose task or thread may still run."""

@@ -94,7 +94,7 @@ async def mixed(
     return [await _do(ctx, part, service, depth) for part in parts]
 
 
-@agent(child=True, tools=[peek, charge, put], risk="write", limits=_LIMITS)
+@agent(child=True, tools=[peek, charge, put], risk="write", accepts_messages=True, limits=_LIMITS)
 async def mixed_child(
     ctx: Context,
     seed: int,
@@ -181,7 +181,7 @@ async def _operation(ctx: Context, part: Part, service: str) -> str:
     expires = part.seconds if part.kind == "late" else None
     operation = await ctx.operation(part.name, schema={"type": "string"}, expires=expires)
     key = f"{ctx.run.id}/{part.name}"
-    await ctx.step(f"{part.name}-sent", _happen, service, "step", key, token=operation.token)
+    await ctx.step(f"{part.name}-sent", _hand_over, service, key, operation.token)
     try:
         result: str = await operation.result()
     except OperationFailed as failure:
@@ -220,6 +220,10 @@ async def _happen(service: str, do: str, key: str, after: float = 0.0, **more: A
         return value
     finally:
         writer.close()
+
+
+async def _hand_over(service: str, key: str, token: str) -> str:
+    return await _happen(service, "step", key, token=token)
 
 
 async def _flaky(name: str, tries: list[int]) -> str:

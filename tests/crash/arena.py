@@ -22,6 +22,7 @@ from tests.recorder import Recorder, Recording
 
 AGENTS = Path(__file__).resolve().parents[1] / "agents"
 _START_SECONDS = 20.0
+_EFFECT_BOUND_SECONDS = 2.0
 _RECONNECT = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
@@ -48,6 +49,7 @@ class Arena:
         self._arguments = [
             *("serve", "--listen", self.address, "--http", "off", "--state-dir", str(state_dir)),
             *("--synchronous", "NORMAL", "--drain-seconds", "2", *options),
+            *("--log-level", "WARNING"),
         ]
         for agent in agents:
             self._arguments += ["--agents", str(AGENTS / agent)]
@@ -131,8 +133,13 @@ def judge_effects(final: Final, effects: Any) -> list[str]:
     broken = []
     for key, count in sorted(effects.counts.items()):
         run_id, _, name = key.partition("/")
-        if run_id in final.runs and effects.kinds[key] in ("once", "charge", "put") and count != 1:
+        run = final.runs.get(run_id)
+        if run is not None and effects.kinds[key] in ("once", "charge", "put") and count != 1:
             broken.append(f"{run_id}: {name} happened {count} times")
+        if run is not None and run.stop is not None:
+            late = effects.last_at[key] - run.stop.request_us / 1e6
+            if late > _EFFECT_BOUND_SECONDS:
+                broken.append(f"{run_id}: {name} happened {late:.1f} s after the stop")
     for key, keys in effects.keys.items():
         if effects.kinds[key] == "put" and len(keys) != 1:
             broken.append(f"{key} came with {len(keys)} idempotency keys")

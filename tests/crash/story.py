@@ -36,9 +36,11 @@ def _told(event: Any, doubts: set[str]) -> tuple[str, str, str] | None:
     if kind in _SKIPPED:
         return None
     match kind:
-        case "step_finished" | "tool_call_finished" | "child_run_finished":
-            return ("end", event.step_id, _outcome(payload))
-        case "operation_completed":
+        case "child_run_finished" | "operation_completed" | "operation_expired" if (
+            not event.step_id
+        ):
+            return None  # before anybody waited for it: the wait, when asked, ends by itself
+        case "step_finished" | "tool_call_finished" | "child_run_finished" | "operation_completed":
             return ("end", event.step_id, _outcome(payload))
         case "approval_requested" | "approval_decided" if payload.approval_id in doubts:
             if kind == "approval_decided" and payload.answer_json:

@@ -599,8 +599,9 @@ type AgentLimits struct {
 	// blocks ends with TIMED_OUT; one that another blocks is run again elsewhere. Absent
 	// means 60 seconds.
 	Idle *durationpb.Duration `protobuf:"bytes,4,opt,name=idle,proto3" json:"idle,omitempty"`
-	// The longest single wait, 1 second to 30 days. Past it the run ends with TIMED_OUT.
-	// Absent means 30 days.
+	// The longest single wait for somebody else, 1 second to 30 days. What a person was
+	// asked expires then, which the agent can handle; a run that waits for an operation
+	// without expiry, a child or a message ends with TIMED_OUT. Absent means 30 days.
 	LongestWait *durationpb.Duration `protobuf:"bytes,5,opt,name=longest_wait,json=longestWait,proto3" json:"longest_wait,omitempty"`
 	// For calls in flight after a stop, 0 to 10 minutes. Absent means 10 seconds.
 	StopGrace *durationpb.Duration `protobuf:"bytes,6,opt,name=stop_grace,json=stopGrace,proto3" json:"stop_grace,omitempty"`

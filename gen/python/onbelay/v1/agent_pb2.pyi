@@ -445,8 +445,9 @@ class AgentLimits(_message.Message):
 
     @_builtins.property
     def longest_wait(self) -> _duration_pb2.Duration:
-        """The longest single wait, 1 second to 30 days. Past it the run ends with TIMED_OUT.
-        Absent means 30 days.
+        """The longest single wait for somebody else, 1 second to 30 days. What a person was
+        asked expires then, which the agent can handle; a run that waits for an operation
+        without expiry, a child or a message ends with TIMED_OUT. Absent means 30 days.
         """
 
     @_builtins.property

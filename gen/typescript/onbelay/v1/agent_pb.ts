@@ -341,8 +341,9 @@ export type AgentLimits = Message<"onbelay.v1.AgentLimits"> & {
   idle?: Duration | undefined;
 
   /**
-   * The longest single wait, 1 second to 30 days. Past it the run ends with TIMED_OUT.
-   * Absent means 30 days.
+   * The longest single wait for somebody else, 1 second to 30 days. What a person was
+   * asked expires then, which the agent can handle; a run that waits for an operation
+   * without expiry, a child or a message ends with TIMED_OUT. Absent means 30 days.
    *
    * @generated from field: google.protobuf.Duration longest_wait = 5;
    */
