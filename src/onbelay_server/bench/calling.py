@@ -23,11 +23,11 @@ async def call(
     longest_seconds: float = 60.0,
 ) -> dict[str, Any]:
     """Make `calls` StartRun calls (or echoes of the same bytes), `concurrency` at a time, after a
-    tenth as many to warm up; fewer when `longest_seconds` are over for both. Each caller waits
+    twentieth as many to warm up; fewer when `longest_seconds` are over for both. Each caller waits
     `pause_seconds` between two calls. Raises BadDelivery when they made fewer runs than calls."""
     target = Target(place)
     multi, metadata = target.caller("StartRun" if target.is_service else "Echo")
-    warm = [start_request(agent, {}) for _ in range(max(concurrency, calls // 10))]
+    warm = [start_request(agent, {}) for _ in range(max(concurrency, calls // 20))]
     requests = [start_request(agent, {}) for _ in range(calls)]
     replies: list[bytes] = []
     took_us: list[float] = []

@@ -106,7 +106,7 @@ def s11(session: Session) -> list[Figure]:
     seconds = session.size(10, 5)
     load = {"runs": 200, "events": 25 * (seconds + 6), "interval": 0.04, "lead_seconds": 5.0}
     probe = {
-        "calls": session.size(300, 100),
+        "calls": 100,
         "concurrency": 1,
         "pause_seconds": 0.02,
         "longest_seconds": float(seconds),

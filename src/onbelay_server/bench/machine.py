@@ -6,10 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+SYNCS = 100
 _PACKAGES = ("onbelay-server", "grpcio", "protobuf", "uvloop", "sqlalchemy", "asyncpg")
 
 
@@ -25,12 +28,26 @@ def facts() -> dict[str, Any]:
         "sqlite": _sqlite_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "load_average": load_average(),
+        "sync_us": sync_us(),
     }
 
 
 def load_average() -> list[float]:
     """Over 1, 5 and 15 minutes: above the number of cores others took part of the machine."""
     return [round(one, 2) for one in os.getloadavg()]
+
+
+def sync_us() -> dict[str, float]:
+    """How long the disk of temporary files takes to keep 4 KB for good: what FULL pays a commit."""
+    took: list[float] = []
+    with tempfile.TemporaryFile(buffering=0) as file:
+        for _ in range(SYNCS):
+            file.write(bytes(4096))
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            took.append(round((time.perf_counter() - began) * 1e6, 1))
+    took.sort()
+    return {"p50": took[SYNCS // 2], "p99": took[SYNCS * 99 // 100]}
 
 
 def _cpu() -> str:

@@ -97,7 +97,7 @@ def _print(findings: Findings) -> None:
     console.print(
         Text(
             f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}, "
-            f"SQLite {facts['sqlite']}; load {facts['load_average'][0]} before, "
+            f"SQLite {facts['sqlite']}, fsync {facts['sync_us']['p50']:,.0f} µs; load {facts['load_average'][0]} before, "
             f"{facts['load_average_after'][0]} after; {len(findings.missed)} missed"
         )
     )
