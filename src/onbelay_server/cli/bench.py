@@ -94,6 +94,25 @@ def _print(findings: Findings) -> None:
     facts = findings.machine
     console = out() if sys.stdout.isatty() else Console(file=sys.stdout, width=_WIDTH)
     console.print(table(findings))
+    before, after = (facts[name][0] for name in ("load_average", "load_average_after"))
+    lines = [
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}, "
+        f"SQLite {facts['sqlite']}, fsync {facts['sync_us']['p50']:,.0f} µs",
+        f"load {before} before, {after} after; {len(findings.missed)} missed",
+    ]
+    console.print(Text("\n".join(lines)))
+
+
+def _complain(findings: Findings) -> None:
+    """A missed target is a finding; a wrong delivery is a failure."""
+    if findings.failures:
+        raise CommandFailed("; ".join(f"{row}: {why}" for row, why in findings.failures.items()))
+
+
+def _print(findings: Findings) -> None:
+    facts = findings.machine
+    console = out() if sys.stdout.isatty() else Console(file=sys.stdout, width=_WIDTH)
+    console.print(table(findings))
     console.print(
         Text(
             f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}, "
