@@ -103,25 +103,6 @@ def _print(findings: Findings) -> None:
     console.print(Text("\n".join(lines)))
 
 
-def _complain(findings: Findings) -> None:
-    """A missed target is a finding; a wrong delivery is a failure."""
-    if findings.failures:
-        raise CommandFailed("; ".join(f"{row}: {why}" for row, why in findings.failures.items()))
-
-
-def _print(findings: Findings) -> None:
-    facts = findings.machine
-    console = out() if sys.stdout.isatty() else Console(file=sys.stdout, width=_WIDTH)
-    console.print(table(findings))
-    console.print(
-        Text(
-            f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}, "
-            f"SQLite {facts['sqlite']}, fsync {facts['sync_us']['p50']:,.0f} µs; load {facts['load_average'][0]} before, "
-            f"{facts['load_average_after'][0]} after; {len(findings.missed)} missed"
-        )
-    )
-
-
 def _write(findings: Findings, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(findings.as_json(), indent=1) + "\n")
