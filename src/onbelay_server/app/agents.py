@@ -35,7 +35,7 @@ from onbelay_server.ports.tools import Tools
 MAX_AGENTS = 1000
 """Of one tenant, so that a list by name is sorted in memory."""
 _PAGE = 250
-_ACTIVE = tuple(state for state in RunState if state not in FINAL)
+_UNFINISHED = tuple(state for state in RunState if state not in FINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Agents:
     async def _check_unused(self, agent: Agent) -> None:
         everything = Viewer(tenant=agent.tenant, principal="", is_admin=True)
         active = await self._store.list_runs(
-            everything, RunFilter(agent_ids=[agent.id], states=_ACTIVE), after=None, limit=100
+            everything, RunFilter(agent_ids=[agent.id], states=_UNFINISHED), after=None, limit=100
         )
         if active:
             raise FailedPrecondition(

@@ -8,21 +8,18 @@ from dataclasses import dataclass, replace
 
 from onbelay_server.app.idempotency import Idempotency
 from onbelay_server.app.schema import load_json, value_violations
+from onbelay_server.app.visibility import sees
 from onbelay_server.domain.approval import Approval, Verdict, cannot_decide, decided
 from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
-from onbelay_server.domain.error import (
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-)
+from onbelay_server.domain.error import InvalidArgument, NotFound
 from onbelay_server.domain.event import ApprovalDecided
+from onbelay_server.domain.lifecycle import check_active
 from onbelay_server.domain.principal import Principal, Scope
 from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import ApprovalState, Decision, RunState
+from onbelay_server.domain.state import ApprovalState, Decision
 from onbelay_server.domain.waiting import resolved
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import ApprovalFilter, Place, Store
-from onbelay_server.ports.wakeup import Wakeup
 
 _IN_THREAD_CHARACTERS = 16_384
 """Answers longer than this are checked beside the loop."""
@@ -53,9 +50,8 @@ class ApprovalPage:
 class Approvals:
     """Approvals are seen by whoever sees their run, and by their approvers."""
 
-    def __init__(self, store: Store, wakeup: Wakeup, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
-        self._wakeup = wakeup
         self._clock = clock
 
     async def list_approvals(
@@ -135,8 +131,6 @@ class Approvals:
             requests=[once.key] if once else [],
         )
         committed = await self._store.write(reads, unit)
-        if committed.runs:
-            self._wakeup.wake([run.id, "ready", "list"])
         return await self._view(committed.result, caller, committed.now_us)
 
     async def _seen(self, caller: Principal, approval_id: str) -> tuple[Approval, Run]:
@@ -146,10 +140,7 @@ class Approvals:
         run = await self._store.run(approval.run_id)
         if run is None:
             raise _unknown()
-        sees_run = caller.viewer.sees(
-            tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner
-        )
-        if not sees_run and caller.id not in approval.approvers:
+        if not sees(caller, run) and caller.id not in approval.approvers:
             raise _unknown()
         return approval, run
 
@@ -164,7 +155,7 @@ class Approvals:
         if approval.expire_us is not None and now_us >= approval.expire_us:
             return "it has expired"
         run = await self._store.run(approval.run_id)
-        if run is None or not _takes_decisions(run):
+        if run is None or not run.state.is_active:
             return "its run is not active"
         return ""
 
@@ -179,12 +170,8 @@ def _decided(
     once: Idempotency | None,
 ) -> Change[Approval]:
     undecided = (ApprovalState.PENDING, ApprovalState.VOIDED)
-    if approval.state in undecided and not _takes_decisions(run):
-        raise FailedPrecondition(
-            "the run is not active any more",
-            reason="RUN_NOT_ACTIVE",
-            metadata={"state": run.state.value},
-        )
+    if approval.state in undecided:
+        check_active(run)
     remembered = [once.remembered(approval.id, now_us)] if once else []
     after = decided(approval, verdict, caller, now_us)
     if after is None:
@@ -205,10 +192,6 @@ def _decided(
         delete=waits,
         events=[NewEvent(run.id, said, approval.step_id), *moves],
     )
-
-
-def _takes_decisions(run: Run) -> bool:
-    return not run.state.is_final and run.state is not RunState.STOPPING
 
 
 async def _check_answer(schema_json: str, answer_json: str) -> None:

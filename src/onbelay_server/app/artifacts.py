@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from onbelay_server.app.uploads import Chunk, Uploads
-from onbelay_server.app.visibility import controlled, seen
+from onbelay_server.app.visibility import controlled, seen, sees_file
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
 from onbelay_server.domain.error import (
@@ -17,14 +17,12 @@ from onbelay_server.domain.error import (
 )
 from onbelay_server.domain.event import ArtifactSaved
 from onbelay_server.domain.ids import make_id
+from onbelay_server.domain.lifecycle import check_active
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.request import Request, RequestKey
-from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import RunState
 from onbelay_server.ports.blobs import Blobs
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import ApprovalFilter, Place, Store
-from onbelay_server.ports.wakeup import Wakeup
 
 UPLOAD_KEPT_US = 24 * 3600 * 1_000_000
 READ_CHUNK_BYTES = 256 * 1024
@@ -57,14 +55,12 @@ class Artifacts:
         store: Store,
         blobs: Blobs,
         uploads: Uploads,
-        wakeup: Wakeup,
         clock: Clock,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._uploads = uploads
-        self._wakeup = wakeup
         self._clock = clock
         self._entropy = entropy
 
@@ -77,7 +73,7 @@ class Artifacts:
         those that were finished; ResourceExhausted (PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL).
         """
         if chunk.run_id:
-            _check_active(controlled(await self._store.run(chunk.run_id), caller))
+            check_active(controlled(await self._store.run(chunk.run_id), caller))
         key = RequestKey(caller.tenant, caller.id, _METHOD, chunk.upload_id)
         is_whole = chunk.offset_bytes == 0 and chunk.finish
         if not is_whole and not self._uploads.is_open(caller, chunk.upload_id):
@@ -92,8 +88,6 @@ class Artifacts:
             made = self._artifact(caller, chunk, sha256, upload.size_bytes)
         artifact_id = await self._commit(made, chunk, key, caller)
         if artifact_id == made.id:
-            if made.run_id:
-                self._wakeup.wake([made.run_id])
             return Progress(made.size_bytes, made)
         earlier = await self._store.artifact(artifact_id)
         if earlier is None:
@@ -148,16 +142,11 @@ class Artifacts:
             raise _unknown()
 
     async def _sees(self, caller: Principal, artifact: Artifact) -> bool:
-        if artifact.tenant != caller.tenant:
-            return False
-        if artifact.run_id is None:
-            is_there = artifact.expire_us is None or artifact.expire_us > self._clock.now_us()
-            return is_there and (caller.is_admin or caller.id == artifact.owner)
-        run = await self._store.run(artifact.run_id)
-        if run is None:
-            return False
-        if caller.viewer.sees(tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner):
+        run = await self._store.run(artifact.run_id) if artifact.run_id is not None else None
+        if sees_file(caller, artifact, run, self._clock.now_us()):
             return True
+        if run is None or run.tenant != caller.tenant:
+            return False
         # A listed approver sees the evidence of what they are asked, and nothing else of the run.
         asked = await self._store.list_approvals(
             caller.viewer, ApprovalFilter(run_id=run.id), after=None, limit=100
@@ -226,7 +215,7 @@ class Artifacts:
             events: list[NewEvent] = []
             if artifact.run_id is not None:
                 run = controlled(rows.run(artifact.run_id), caller)
-                _check_active(run)
+                check_active(run)
                 events.append(NewEvent(run.id, _saved(artifact)))
             return Change(result=artifact.id, put=[artifact, request], events=events)
 
@@ -246,15 +235,6 @@ def _saved(artifact: Artifact) -> ArtifactSaved:
         size_bytes=artifact.size_bytes,
         sha256=artifact.sha256,
     )
-
-
-def _check_active(run: Run) -> None:
-    if run.state.is_final or run.state is RunState.STOPPING:
-        raise FailedPrecondition(
-            "the run is not active any more",
-            reason="RUN_NOT_ACTIVE",
-            metadata={"state": run.state.value},
-        )
 
 
 def _closed() -> FailedPrecondition:

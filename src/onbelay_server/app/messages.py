@@ -12,10 +12,11 @@ from onbelay_server.domain.change import Change, Entity, NewEvent, Reads, Rows
 from onbelay_server.domain.error import FailedPrecondition, ResourceExhausted
 from onbelay_server.domain.event import MessageRead, MessageReceived
 from onbelay_server.domain.ids import make_id
+from onbelay_server.domain.lifecycle import check_active
 from onbelay_server.domain.message import Message
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run, Wait
-from onbelay_server.domain.state import RunState, StepKind
+from onbelay_server.domain.state import StepKind
 from onbelay_server.domain.waiting import resolved
 from onbelay_server.ports.store import Store
 
@@ -56,10 +57,12 @@ class Messages:
             earlier = idempotency.answered(rows) if idempotency is not None else None
             if earlier is not None:
                 return Change(result=earlier)
-            if current.state.is_final or current.state is RunState.STOPPING:
-                raise FailedPrecondition(f"the run is {current.state}", reason="RUN_NOT_ACTIVE")
+            check_active(current)
             if len(rows.unread(run_id)) >= MAX_UNREAD:
-                raise ResourceExhausted(f"{MAX_UNREAD} messages wait to be read")
+                raise ResourceExhausted(
+                    f"{MAX_UNREAD} messages wait to be read",
+                    metadata={"quota": "unread_messages", "limit": str(MAX_UNREAD)},
+                )
             message = Message(
                 id=make_id("msg", now_us, entropy), run_id=run_id, number=current.message_count + 1
             )

@@ -11,7 +11,7 @@ from onbelay_server.app.agent_rules import hindrance
 from onbelay_server.app.agents import Agents, AgentView
 from onbelay_server.app.idempotency import Idempotency
 from onbelay_server.app.schema import load_json, value_violations
-from onbelay_server.app.visibility import seen
+from onbelay_server.app.visibility import seen, sees_file
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.error import (
@@ -186,7 +186,7 @@ class Starts:
     async def _files(
         self, caller: Principal, artifact_ids: Mapping[str, str]
     ) -> dict[str, Artifact]:
-        """The input files, each an upload of the caller or a file of a run the caller sees."""
+        """The input files, each one that the caller may read."""
         files = {}
         for name, artifact_id in artifact_ids.items():
             artifact = await self._store.artifact(artifact_id)
@@ -199,15 +199,8 @@ class Starts:
         return files
 
     async def _may_read(self, caller: Principal, artifact: Artifact) -> bool:
-        if artifact.tenant != caller.tenant:
-            return False
-        if artifact.run_id is None:
-            is_kept = artifact.expire_us is None or artifact.expire_us > self._clock.now_us()
-            return is_kept and artifact.owner == caller.id
-        run = await self._store.run(artifact.run_id)
-        return run is not None and caller.viewer.sees(
-            tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner
-        )
+        run = await self._store.run(artifact.run_id) if artifact.run_id is not None else None
+        return sees_file(caller, artifact, run, self._clock.now_us())
 
 
 def _ready(order: StartOrder, now_us: int) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from onbelay_server.app.idempotency import Idempotency
-from onbelay_server.app.visibility import controlled
+from onbelay_server.app.visibility import controlled, controls
 from onbelay_server.domain.agent import Limits
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.error import NotFound
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import FINAL, RunState
+from onbelay_server.domain.state import RunState
 from onbelay_server.domain.stopping import StopOrder, stop_tree
 from onbelay_server.ports.store import RunFilter, Store
 
@@ -88,7 +88,7 @@ class Stops:
         return stopped
 
     async def _stop_matching(self, caller: Principal, which: RunFilter, reason: str) -> Stopped:
-        active = tuple(state for state in RunState if state not in FINAL | {RunState.STOPPING})
+        active = tuple(state for state in RunState if state.is_active)
         states = tuple(state for state in which.states if state in active) or active
         if which.states and not set(which.states) & set(active):
             return Stopped(run_ids=[], more=False)
@@ -96,7 +96,7 @@ class Stops:
         runs = await self._store.list_runs(caller.viewer, narrowed, after=None, limit=MAX_STOPS + 1)
         stopped = []
         for run in runs[:MAX_STOPS]:
-            if not caller.viewer.controls(tenant=run.tenant, starter=run.starter):
+            if not controls(caller, run):
                 continue
             try:
                 await self.stop(caller, run.id, reason)

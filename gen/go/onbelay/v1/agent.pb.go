@@ -504,8 +504,8 @@ type ApprovalPolicy struct {
 	ReviewResult bool `protobuf:"varint,4,opt,name=review_result,json=reviewResult,proto3" json:"review_result,omitempty"`
 	// How long an approval can be undone, 0 to 1 hour. Absent means 5 seconds.
 	UndoWindow *durationpb.Duration `protobuf:"bytes,5,opt,name=undo_window,json=undoWindow,proto3" json:"undo_window,omitempty"`
-	// How long an approval may stay undecided, 10 seconds to 30 days. Absent means 7
-	// days.
+	// How long an approval may stay undecided, 10 seconds to 30 days. Absent means 1
+	// hour.
 	ExpireAfter   *durationpb.Duration `protobuf:"bytes,6,opt,name=expire_after,json=expireAfter,proto3" json:"expire_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -361,8 +361,8 @@ class ApprovalPolicy(_message.Message):
 
     @_builtins.property
     def expire_after(self) -> _duration_pb2.Duration:
-        """How long an approval may stay undecided, 10 seconds to 30 days. Absent means 7
-        days.
+        """How long an approval may stay undecided, 10 seconds to 30 days. Absent means 1
+        hour.
         """
 
     def __init__(

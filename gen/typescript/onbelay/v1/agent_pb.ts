@@ -286,8 +286,8 @@ export type ApprovalPolicy = Message<"onbelay.v1.ApprovalPolicy"> & {
   undoWindow?: Duration | undefined;
 
   /**
-   * How long an approval may stay undecided, 10 seconds to 30 days. Absent means 7
-   * days.
+   * How long an approval may stay undecided, 10 seconds to 30 days. Absent means 1
+   * hour.
    *
    * @generated from field: google.protobuf.Duration expire_after = 6;
    */

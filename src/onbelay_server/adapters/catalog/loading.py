@@ -24,7 +24,6 @@ from onbelay_server.ports.catalog import RegisteredCode
 ENTRY_POINTS = "onbelay.agents"
 """The group of entry points in which installed packages offer agents."""
 
-_DAY = 86_400.0
 _log = logging.getLogger(__name__)
 
 
@@ -137,13 +136,7 @@ def _from_blueprint(described: Mapping[str, Any], module: ModuleType) -> Registe
 
 def _limits(grace_seconds: float, kill_seconds: float) -> Limits:
     # What code does not declare is what the contract says of an agent without limits.
-    return Limits(
-        grace_seconds=grace_seconds,
-        kill_seconds=kill_seconds,
-        total_seconds=30 * _DAY,
-        approval_seconds=7 * _DAY,
-        wait_seconds=30 * _DAY,
-    )
+    return Limits(grace_seconds=grace_seconds, kill_seconds=kill_seconds)
 
 
 def _schema(schema: Mapping[str, Any], name: str, which: str) -> str:

@@ -16,6 +16,7 @@ from onbelay_server.ports.event_codec import EventCodec
 
 MAX_EMIT_CHARACTERS = 60_000
 """Four bytes each at most, so that an event stays below 256 KB."""
+MAX_REPORT_BYTES = 200_000
 
 
 def event_of(emit: Emit, run_id: str, codec: EventCodec) -> list[EncodedEvent]:
@@ -39,8 +40,10 @@ def _payloads(emit: Emit) -> list[EventPayload]:
         case "progress":
             return [ProgressReported(done=emit.done, total=emit.total, note=_cut(text))]
         case "report":
-            data_json = emit.data_json if len(emit.data_json) <= MAX_EMIT_CHARACTERS else "null"
-            return [CustomReported(name=_cut(text), data_json=data_json)]
+            if len(emit.data_json.encode(errors="replace")) <= MAX_REPORT_BYTES:
+                return [CustomReported(name=_cut(text), data_json=emit.data_json)]
+            message = f"the report {text[:100]!r} is larger than {MAX_REPORT_BYTES} bytes: left out"
+            return [LogWritten(level=LogLevel.WARNING, message=message)]
         case "log":
             return [LogWritten(level=LogLevel(emit.level), message=_cut(text))]
 

@@ -248,8 +248,7 @@ class Executor:
         outcome = committed.result
         for artifact in outcome.artifacts:
             self._case.keep(artifact)
-        if appended is not None:
-            await self._follower.committed(appended, outcome)
+        await self._follower.committed(appended, outcome)
         self._toolbox.follow(items, outcome.permits)
         self._once |= outcome.once
         self._settle(items, outcome)

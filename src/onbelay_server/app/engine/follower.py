@@ -54,9 +54,10 @@ class Follower:
             for event in events:
                 await self._observe(self._codec.decode(event.body))
 
-    async def committed(self, appended: Appended, outcome: Outcome) -> None:
-        """Take what our own unit appended, after what others did before it."""
-        events = appended.events
+    async def committed(self, appended: Appended | None, outcome: Outcome) -> None:
+        """Take what our own unit appended, after what others did before it. A batch that only asks
+        again for what is awaited anyway appends nothing, and has begun all the same."""
+        events = appended.events if appended is not None else ()
         if events and events[0].sequence > self.position + 1:
             await self.catch_up(through=events[0].sequence - 1)
         for stage, held in outcome.begun:
@@ -64,7 +65,7 @@ class Follower:
         self.history.add(len(events), sum(len(event.body) for event in events))
         for stored, new in zip(events, outcome.payloads, strict=True):
             self.position = stored.sequence
-            if new is not None:
+            if new is not None and appended is not None:
                 await self._observe(
                     RecordedEvent(
                         run_id=new.run_id,

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from onbelay_server.app.visibility import sees
 from onbelay_server.app.watching.announcer import Announcer
 from onbelay_server.app.watching.watches import Draining, StreamEnd
 from onbelay_server.domain.approval import Approval
@@ -173,9 +174,7 @@ class _Watcher:
         return self._pages(news, left, await self._approvals() if is_mine else [])
 
     def _matches(self, run: Run) -> bool:
-        return self._which.matches(run) and self._caller.viewer.sees(
-            tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner
-        )
+        return self._which.matches(run) and sees(self._caller, run)
 
     async def _approvals(self) -> list[Approval]:
         """Approvals the caller may decide that were not told, or are decided since."""

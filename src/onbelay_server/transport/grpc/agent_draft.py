@@ -41,7 +41,7 @@ _KINDS = {
 }
 _DAY = 86_400.0
 _MAX_SETTINGS_BYTES = 16_384
-_ABSENT = Limits(approval_seconds=7 * _DAY)
+_ABSENT = Limits()
 """What the contract says of an agent that names no limits."""
 
 

@@ -94,6 +94,8 @@ class Edge(grpc.GenericRpcHandler):
                 return self._native(native, None)
             bearer = authenticate(handler_call_details.invocation_metadata, self._credentials)
             if native is not None:
+                if not bearer.caller.scopes:
+                    raise PermissionDenied("the credential is for one purpose only")
                 return self._native(native, bearer)
             method = self._admitted(path, bearer)
             return (

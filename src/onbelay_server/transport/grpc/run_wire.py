@@ -108,7 +108,7 @@ def _to_stop(run: Run) -> run_pb2.RunStop | None:
 
 def _to_pause(run: Run) -> run_pb2.RunPause | None:
     pause = run.pause
-    if pause is None or run.state.is_final or run.state is RunState.STOPPING:
+    if pause is None or not run.state.is_active:
         return None
     is_held = run.state is RunState.PAUSED
     message = run_pb2.RunPause(
