@@ -186,7 +186,7 @@ class EngineHouse:
         self.watches = Watches(self.store, self.tails, self.clock, asking, poll_seconds=0.02)
         self.lists = ListWatches(self.store, self.announcer, self.clock, poll_seconds=0.02)
         self.stops = Stops(self.store)
-        self.approvals = Approvals(self.store, self.wakeup, self.clock)
+        self.approvals = Approvals(self.store, self.clock)
         self._numbers = itertools.count(1)
 
     async def prepare(self, **fields: Any) -> None:

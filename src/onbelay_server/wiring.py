@@ -206,10 +206,10 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     registration = Registration(store, catalog, clock)
     await registration.start(credentials.tenants())
     agents = Agents(store, catalog, tools, registration, clock)
-    runs, approvals = Runs(store, sweeper), Approvals(store, wakeup, clock)
+    runs, approvals = Runs(store, sweeper), Approvals(store, clock)
     uploads = Uploads(blobs, clock, max_bytes=settings.max_artifact_bytes)
     stack.push_async_callback(uploads.close)
-    artifacts = Artifacts(store, blobs, uploads, wakeup, clock)
+    artifacts = Artifacts(store, blobs, uploads, clock)
     tokens = PageTokens(load_signing_key(settings.state_dir / "page-token-key"))
     limits = EdgeLimits()
     services = contract_services(

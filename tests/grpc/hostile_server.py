@@ -84,8 +84,8 @@ async def hostile_server() -> AsyncIterator[Seeds]:
     agents = Agents(store, catalog, tools, Registration(store, catalog, clock), clock)
     runs = Runs(store, Sweeper(store, blobs, clock, Retention()))
     watches = Watches(store, Tails(store), clock, ())
-    approvals = Approvals(store, wakeup, clock)
-    artifacts = Artifacts(store, blobs, Uploads(blobs, clock), wakeup, clock)
+    approvals = Approvals(store, clock)
+    artifacts = Artifacts(store, blobs, Uploads(blobs, clock), clock)
     lists = ListWatches(store, Announcer(codec, wakeup), clock)
     services = [
         Service(

@@ -110,7 +110,7 @@ def subtree(tree: list[Run], top_id: str) -> list[Run]:
 
 
 def _stop(rows: Rows, parts: Parts, member: Run, order: StopOrder, now_us: int) -> Run:
-    if member.state.is_final or member.state is RunState.STOPPING:
+    if not member.state.is_active:
         return member
     _close(rows, parts, member.id, "the run was stopped", now_us)
     stop = StopRequest(
