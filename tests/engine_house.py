@@ -28,7 +28,6 @@ from onbelay_server.app.watching.watches import Watches
 from onbelay_server.domain.agent import AgentRevision, HarnessKind, Limits
 from onbelay_server.domain.approval import Approval, Verdict
 from onbelay_server.domain.change import Change, Reads, Rows
-from onbelay_server.domain.event import ApprovalRequested
 from onbelay_server.domain.lifecycle import claimed, given_back, launched
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run
@@ -182,8 +181,7 @@ class EngineHouse:
         self.announcer.on_commit(self.engine.committed)
         self.announcer.on_commit(self.tails.committed)
         self.store.on_commit(self.announcer.committed)
-        asking = [self.codec.number(ApprovalRequested)]
-        self.watches = Watches(self.store, self.tails, self.clock, asking, poll_seconds=0.02)
+        self.watches = Watches(self.store, self.tails, self.clock, self.codec, poll_seconds=0.02)
         self.lists = ListWatches(self.store, self.announcer, self.clock, poll_seconds=0.02)
         self.stops = Stops(self.store)
         self.approvals = Approvals(self.store, self.clock)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from onbelay_server.adapters.blobs import MemoryBlobs
 from onbelay_server.adapters.catalog import CodeCatalog

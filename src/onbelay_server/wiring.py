@@ -48,7 +48,6 @@ from onbelay_server.app.watching.tail import Tails
 from onbelay_server.app.watching.watches import Watches
 from onbelay_server.config import Settings, split_address
 from onbelay_server.domain.agent import HarnessKind
-from onbelay_server.domain.event import ApprovalRequested, OperationStarted
 from onbelay_server.ports import failpoints
 from onbelay_server.ports.credentials import Credentials
 from onbelay_server.telemetry import configure_logging
@@ -201,8 +200,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     announcer.on_commit(tails.committed)
     store.on_commit(announcer.committed)
 
-    asking = [codec.number(ApprovalRequested), codec.number(OperationStarted)]
-    watches, lists = Watches(store, tails, clock, asking), ListWatches(store, announcer, clock)
+    watches, lists = Watches(store, tails, clock, codec), ListWatches(store, announcer, clock)
     registration = Registration(store, catalog, clock)
     await registration.start(credentials.tenants())
     agents = Agents(store, catalog, tools, registration, clock)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
+from onbelay_server.app.pauses import Pauses
 from onbelay_server.app.watching.lists import ListWatches
 from onbelay_server.app.watching.tail import MAX_TAIL_EVENTS, Tail
 from onbelay_server.app.watching.watches import (
@@ -18,12 +19,12 @@ from onbelay_server.app.watching.watches import (
     StreamEnd,
     WatchPage,
 )
-from onbelay_server.domain.change import Change, Reads
+from onbelay_server.domain.change import Change, NewEvent, Reads
 from onbelay_server.domain.error import NotFound, OutOfRange
-from onbelay_server.domain.event import LogWritten, ProgressReported
+from onbelay_server.domain.event import LogWritten, OperationStarted, ProgressReported
 from onbelay_server.domain.lifecycle import claimed, ended
-from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import RunState
+from onbelay_server.domain.run import Run, Wait
+from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.transition import Trigger
 from onbelay_server.ports.store import Appended, RunFilter, StoredEvent
 from tests.contract.entities import append, make_run
@@ -276,3 +277,46 @@ async def test_a_list_shows_nobody_elses_runs(house: EngineHouse) -> None:
                 await asyncio.sleep(0.01)
                 house.clock.advance(1)
             assert not (await page).runs
+
+
+# ---- waiting for attention -----------------------------------------------------------------------
+
+
+async def needs_somebody(house: EngineHouse, run: Run, after: int = 0) -> bool:
+    """Whether WaitRun says so at once."""
+    _, timed_out = await house.watches.wait(
+        ADA, run.id, for_attention=True, after_sequence=after, timeout_seconds=0
+    )
+    return not timed_out
+
+
+async def waiting(house: EngineHouse, kind: StepKind, **subject: str) -> Run:
+    """A run that waits for this."""
+    run = await house.start()
+    wait = Wait(run_id=run.id, step_id="s", kind=kind, since_us=1, **subject)  # type: ignore[arg-type]
+    await house.store.write(
+        Reads(runs=[run.id], open_of=[run.id]), lambda rows, at: Change(result=None, put=[wait])
+    )
+    return run
+
+
+async def test_an_operation_needs_somebody_and_a_timer_nobody(house: EngineHouse) -> None:
+    assert not await needs_somebody(house, await waiting(house, StepKind.TIMER))
+    run = await waiting(house, StepKind.OPERATION, operation_id="op_1")
+    assert await needs_somebody(house, run)
+    assert not await needs_somebody(house, run, after=1)
+    began = NewEvent(run.id, OperationStarted(operation_id="op_1", name="scan"), "s")
+    await house.store.write(
+        Reads(runs=[run.id]), lambda rows, at: Change(result=None, events=[began])
+    )
+    assert await needs_somebody(house, run, after=1)
+    assert not await needs_somebody(house, run, after=2)
+
+
+async def test_a_held_run_needs_somebody(house: EngineHouse) -> None:
+    run = await house.start()
+    assert not await needs_somebody(house, run)
+    await Pauses(house.store).pause(ADA, run.id)
+    assert await needs_somebody(house, run)
+    assert await needs_somebody(house, run, after=1)
+    assert not await needs_somebody(house, run, after=2)

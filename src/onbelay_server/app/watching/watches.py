@@ -11,9 +11,12 @@ from enum import StrEnum
 from onbelay_server.app.visibility import seen
 from onbelay_server.app.watching.tail import Tail, Tails
 from onbelay_server.domain.error import NotFound, OutOfRange
+from onbelay_server.domain.event import ApprovalRequested, OperationStarted, StateChanged
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
+from onbelay_server.domain.state import RunState
 from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.store import Store, StoredEvent
 
 MAX_PAGE_EVENTS = 128
@@ -72,16 +75,16 @@ class Watches:
         store: Store,
         tails: Tails,
         clock: Clock,
-        asking_kinds: Sequence[int],
+        codec: EventCodec,
         *,
         poll_seconds: float = 2.0,
         max_age_seconds: float = 3000.0,
     ) -> None:
-        """`asking_kinds`: the kinds of events by which a run asks somebody."""
         self._store = store
         self._tails = tails
         self._clock = clock
-        self._asking_kinds = asking_kinds
+        self._asking_kinds = [codec.number(kind) for kind in (ApprovalRequested, OperationStarted)]
+        self._moving_kinds = [codec.number(StateChanged)]
         self._poll_seconds = poll_seconds
         self._max_age_seconds = max_age_seconds
         self._draining = asyncio.Event()
@@ -175,9 +178,10 @@ class Watches:
         after_sequence: int,
         timeout_seconds: float,
     ) -> tuple[Run, bool]:
-        """The run once it ended, or once it asks somebody; and whether the time ran out first.
+        """The run once it ended, or needs somebody; and whether the time ran out first.
 
-        With `for_attention`, questions opened at or before `after_sequence` do not count."""
+        With `for_attention` it needs somebody when it is held, or waits for an approval, an answer
+        or an operation. What came about at or before `after_sequence` does not count."""
         run = seen(await self._store.run(run_id), caller)
         until = self._clock.monotonic() + timeout_seconds
         async with self._tail(run) as tail:
@@ -185,7 +189,7 @@ class Watches:
                 current, through = tail.run, tail.last_sequence
                 if current.state.is_final:
                     return current, False
-                if for_attention and await self._asks(current, after_sequence):
+                if for_attention and await self._needs_somebody(current, after_sequence):
                     # Read after the question was found, so that its last_sequence covers it.
                     return await self._store.run(run_id) or current, False
                 left = until - self._clock.monotonic()
@@ -193,15 +197,19 @@ class Watches:
                     return current, True
                 await self._pause(tail, through, left)
 
-    async def _asks(self, run: Run, after_sequence: int) -> bool:
-        """Whether the run waits for a person or an outside system since after that event."""
-        waits = (await self._store.waits([run.id])).get(run.id, [])
-        if not any(wait.approval_id for wait in waits):
-            return False
+    async def _needs_somebody(self, run: Run, after_sequence: int) -> bool:
+        """Whether a person or an outside system must act, and since after that event."""
+        if run.state is RunState.PAUSED:
+            since = self._moving_kinds
+        else:
+            waits = (await self._store.waits([run.id])).get(run.id, [])
+            if not any(wait.approval_id or wait.operation_id for wait in waits):
+                return False
+            since = self._asking_kinds
         if after_sequence <= 0:
             return True
         page = await self._store.events(
-            run.id, after=after_sequence, limit=1, max_bytes=1, kinds=self._asking_kinds
+            run.id, after=after_sequence, limit=1, max_bytes=1, kinds=since
         )
         return bool(page)
 
