@@ -22,7 +22,7 @@ from onbelay_server.ports.store import StoredEvent
 from onbelay_server.transport.grpc.approval_wire import to_approval
 from onbelay_server.transport.grpc.call import Call
 from onbelay_server.transport.grpc.page_token import page_size
-from onbelay_server.transport.grpc.run_wire import from_run_filter, to_run, to_run_state
+from onbelay_server.transport.grpc.run_wire import filter_of, to_run, to_run_state
 from onbelay_server.transport.grpc.wire import from_duration, to_timestamp
 
 _HEARTBEAT_SECONDS = 10.0
@@ -105,7 +105,7 @@ class WatchCalls:
     async def watch_runs(
         self, request: pb.WatchRunsRequest, call: Call
     ) -> AsyncGenerator[pb.WatchRunsResponse, None]:
-        which = from_run_filter(request.filter)
+        which = filter_of(request.filter)
         async with aclosing(self._lists.watch(call.caller, which, _heartbeat(request))) as pages:
             try:
                 async for page in pages:
