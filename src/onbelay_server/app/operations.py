@@ -6,8 +6,9 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from onbelay_server.app.credentials import token_digest
 from onbelay_server.app.idempotency import Idempotency
-from onbelay_server.app.operation_token import OperationTokens, token_digest
+from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.app.schema import load_json, value_violations
 from onbelay_server.app.visibility import seen
 from onbelay_server.domain.change import Change, Entity, NewEvent, Reads, Rows
@@ -82,7 +83,11 @@ class Operations:
     ) -> Change[Operation]:
         run = rows.run(operation.run_id)
         if run is None or run.state.is_final:
-            raise FailedPrecondition("the operation's run has ended", reason="OPERATION_CLOSED")
+            raise FailedPrecondition(
+                "the operation's run has ended",
+                reason="OPERATION_CLOSED",
+                metadata={"state": OperationState.VOIDED.value},
+            )
         wait = next((w for w in rows.waits(run.id) if w.operation_id == operation.id), None)
         event = OperationCompleted(
             operation_id=operation.id,

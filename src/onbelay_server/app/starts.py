@@ -97,7 +97,9 @@ class Starts:
         _check_allowed(view, caller)
         obstacle = hindrance(view.revision, self._catalog, self._tools)
         if obstacle is not None:
-            raise FailedPrecondition(obstacle, reason="AGENT_NOT_STARTABLE")
+            raise FailedPrecondition(
+                obstacle, reason="AGENT_NOT_STARTABLE", metadata={"problem": obstacle}
+            )
         _check_input(view, order)
         files = await self._files(caller, order.input_artifacts or {})
         run = self._run(caller, order, view)

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from onbelay_server.app.credentials import token_digest
 from onbelay_server.app.engine.batch import Batch
 from onbelay_server.app.engine.failures import operation_expired, operation_failure, step_error
-from onbelay_server.app.operation_token import OperationTokens, token_digest
+from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.domain.change import Rows
 from onbelay_server.domain.event import MessageRead, OperationStarted, StepError, StepFinished
