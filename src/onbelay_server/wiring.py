@@ -264,7 +264,7 @@ def _credentials(settings: Settings, clock: SystemClock) -> tuple[Credentials, s
     """Who may call: the tokens file's people, or the one who runs the server."""
     if settings.tokens_file is not None:
         return TokensFile(settings.tokens_file, clock), None
-    token = load_developer_token(settings.state_dir)
+    token = load_developer_token(settings.token_path)
     return developer_credentials(token, clock), token
 
 
