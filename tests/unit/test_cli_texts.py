@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from onbelay_client import (
     DeadlineExceeded,
@@ -17,6 +18,8 @@ from onbelay_client import (
     Unavailable,
 )
 from onbelay_client import contract as pb
+from onbelay_server.app.credentials import token_digest
+from onbelay_server.cli.application import app
 from onbelay_server.cli.decision import answer_json, pretty, show
 from onbelay_server.cli.developing import agents_in
 from onbelay_server.cli.event_line import event_line
@@ -24,7 +27,6 @@ from onbelay_server.cli.outcome import ExitCode, code_of_error, code_of_run, lin
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
 from onbelay_server.cli.run_view import RunView
 from onbelay_server.cli.terminal import safe, size
-from onbelay_server.cli.tokens import digest
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,17 @@ def test_sizes() -> None:
 
 
 def test_a_token_is_kept_as_its_sha256() -> None:
-    assert digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert token_digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_version_needs_no_command() -> None:
+    said = CliRunner().invoke(app, ["--version"])
+    assert (said.exit_code, said.output.split()[0]) == (0, "onbelay")
+
+
+@pytest.mark.parametrize("command", ["serve", "run", "demo", "doctor", "backup", "bench"])
+def test_every_command_is_found(command: str) -> None:
+    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 
 def test_agents_of_a_file_are_found_without_running_it() -> None:
