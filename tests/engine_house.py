@@ -15,6 +15,7 @@ from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.memory import MemoryStore
 from onbelay_server.adapters.wakeup import LocalWakeup
 from onbelay_server.app.approvals import Approvals
+from onbelay_server.app.engine.alarm import Alarm
 from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
@@ -173,6 +174,7 @@ class EngineHouse:
             tokens=OperationTokens(bytes(32)),
             harnesses={HarnessKind.PYTHON: self.harness},
             pace=self.pace,
+            alarm=Alarm(self.clock),
         )
         self.parts = parts
         self.engine = Engine(parts, sweeper)

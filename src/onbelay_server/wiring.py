@@ -29,6 +29,7 @@ from onbelay_server.app.approvals import Approvals
 from onbelay_server.app.artifacts import Artifacts
 from onbelay_server.app.blueprints import Blueprints
 from onbelay_server.app.callers import CallerLimits, Callers
+from onbelay_server.app.engine.alarm import Alarm
 from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
@@ -194,6 +195,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
             lease_seconds=settings.lease_seconds,
             drain_seconds=settings.drain_seconds,
         ),
+        alarm=Alarm(clock),
     )
     engine = Engine(parts, sweeper)
     announcer.on_commit(engine.committed)

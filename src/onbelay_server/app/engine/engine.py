@@ -55,8 +55,6 @@ class Engine:
     def _hear(self, topics: frozenset[str]) -> None:
         if "ready" in topics:
             self._dispatcher.wake()
-        if "due" in topics:
-            self._timekeeper.wake()
 
     async def drain(self) -> None:
         """Give every run back. Calls that may not be repeated get the grace to end."""

@@ -246,6 +246,8 @@ class Executor:
             self._case.keep(artifact)
         await self._follower.committed(appended, outcome)
         self._toolbox.follow(items, outcome.permits)
+        if outcome.due_us is not None:
+            self._parts.alarm.set(outcome.due_us)
         self._once |= outcome.once
         self._settle(items, outcome)
 
