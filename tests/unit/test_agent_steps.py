@@ -16,7 +16,7 @@ from onbelay_agent import (
     agent,
 )
 from onbelay_agent.testing import TestRun
-from tests.unit.agent_body import output_of
+from tests.unit.agent_body import Size, doubled, output_of
 
 
 def measured(width: int) -> Size:
