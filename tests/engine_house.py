@@ -179,7 +179,7 @@ class EngineHouse:
         self.parts = parts
         self.engine = Engine(parts, sweeper)
         self.announcer = Announcer(self.codec, self.wakeup)
-        self.tails = Tails(self.store)
+        self.tails = Tails(self.store, self.codec)
         self.announcer.on_commit(self.engine.committed)
         self.announcer.on_commit(self.tails.committed)
         self.store.on_commit(self.announcer.committed)
@@ -322,3 +322,20 @@ def begin(*intents: Intent, stage: int = 0) -> Begin:
 
 RETURNED = Ended(outcome="returned", output_json='"ok"')
 FAILING = ToolError("ToolFailed", "it broke")
+
+
+def entries(frame: bytes) -> list[bytes]:
+    """The stored events of a reply's first bytes, one by one."""
+    found, at = [], 0
+    while at < len(frame):
+        assert frame[at] == 0x0A
+        size, shift, at = 0, 0, at + 1
+        while True:
+            byte = frame[at]
+            size |= (byte & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if byte < 0x80:
+                break
+        found.append(frame[at : at + size])
+        at += size
+    return found

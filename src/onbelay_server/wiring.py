@@ -166,7 +166,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     tools = RegisteredTools([*catalog.tools, *load_tools(settings.tools)])
     stack.push_async_callback(tools.close)
 
-    announcer, tails = Announcer(codec, wakeup), Tails(store)
+    announcer, tails = Announcer(codec, wakeup), Tails(store, codec)
     sweeper = Sweeper(
         store,
         blobs,

@@ -83,7 +83,7 @@ async def hostile_server() -> AsyncIterator[Seeds]:
     catalog, tools, tokens = CodeCatalog([HELLO]), RegisteredTools(), PageTokens(b"k" * 32)
     agents = Agents(store, catalog, tools, Registration(store, catalog, clock), clock)
     runs = Runs(store, Sweeper(store, blobs, clock, Retention()))
-    watches = Watches(store, Tails(store), clock, codec)
+    watches = Watches(store, Tails(store, codec), clock, codec)
     approvals = Approvals(store, clock)
     artifacts = Artifacts(store, blobs, Uploads(blobs, clock), clock)
     lists = ListWatches(store, Announcer(codec, wakeup), clock)

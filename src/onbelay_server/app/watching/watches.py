@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onbelay_server.app.visibility import seen
-from onbelay_server.app.watching.tail import Tail, Tails
+from onbelay_server.app.watching.tail import Page, Tail, Tails
 from onbelay_server.domain.error import NotFound, OutOfRange
 from onbelay_server.domain.event import ApprovalRequested, OperationStarted, StateChanged
 from onbelay_server.domain.principal import Principal
@@ -47,8 +47,9 @@ class Position:
 class WatchPage:
     """One reply of a watch."""
 
-    events: Sequence[StoredEvent]
     complete_through: int
+    frame: bytes = b""
+    """The events, ready to be sent."""
     run: Run | None = None
     """Set in the first reply, when the state changed, and in the last."""
     end: StreamEnd | None = None
@@ -58,7 +59,8 @@ class WatchPage:
 class EventPage:
     """One page of ListRunEvents."""
 
-    events: Sequence[StoredEvent]
+    frame: bytes
+    """The events, ready to be sent."""
     complete_through: int
     run: Run
 
@@ -83,6 +85,7 @@ class Watches:
         self._store = store
         self._tails = tails
         self._clock = clock
+        self._codec = codec
         self._asking_kinds = [codec.number(kind) for kind in (ApprovalRequested, OperationStarted)]
         self._moving_kinds = [codec.number(StateChanged)]
         self._poll_seconds = poll_seconds
@@ -106,17 +109,16 @@ class Watches:
         async with self._tail(run) as tail:
             # What was told is noted before it is sent: the run moves on while the reply leaves.
             state, sent_at = tail.run.state, self._clock.monotonic()
-            yield WatchPage(events=(), run=tail.run, complete_through=position)
+            yield WatchPage(run=tail.run, complete_through=position)
             while True:
-                page = await self._page(tail, position)
-                if page:
-                    position = page[-1].sequence
-                    shown = _wanted(page, where)
+                page = await self._page(tail, position, where)
+                if page.last > position:
+                    position = page.last
                     is_moved = tail.run.state is not state
-                    if shown or is_moved:
+                    if page.frame or is_moved:
                         state, sent_at = tail.run.state, self._clock.monotonic()
                         yield WatchPage(
-                            events=shown,
+                            frame=page.frame,
                             run=tail.run if is_moved else None,
                             complete_through=position,
                         )
@@ -124,14 +126,14 @@ class Watches:
                 now = self._clock.monotonic()
                 if tail.run.state.is_final:
                     end, run_at_end = StreamEnd.FINISHED, tail.run
-                    yield WatchPage(events=(), run=run_at_end, complete_through=position, end=end)
+                    yield WatchPage(run=run_at_end, complete_through=position, end=end)
                     return
                 if self._draining.is_set() or now >= ends_at:
-                    yield WatchPage(events=(), complete_through=position, end=StreamEnd.RECONNECT)
+                    yield WatchPage(complete_through=position, end=StreamEnd.RECONNECT)
                     raise Draining
                 if now - sent_at >= where.heartbeat_seconds:
                     sent_at = now
-                    yield WatchPage(events=(), complete_through=position)
+                    yield WatchPage(complete_through=position)
                 await self._pause(tail, position, sent_at + where.heartbeat_seconds - now)
 
     async def list(
@@ -166,7 +168,8 @@ class Watches:
                     )
                     if events and is_cut:
                         through = events[-1].sequence
-                    return EventPage(events=events, complete_through=through, run=tail.run)
+                    frame = self._codec.frame(event.body for event in events)
+                    return EventPage(frame=frame, complete_through=through, run=tail.run)
                 await self._pause(tail, through, left)
 
     async def wait(
@@ -224,16 +227,24 @@ class Watches:
         finally:
             self._tails.close(tail)
 
-    async def _page(self, tail: Tail, position: int) -> Sequence[StoredEvent]:
-        held = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
-        if held is not None:
-            return held
-        page = await self._store.events(
-            tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
-        )
-        if not page:
-            await self._check(tail, 0.0)  # the log is longer and yet empty: the run was deleted
-        return page
+    async def _page(self, tail: Tail, position: int, where: Position) -> Page:
+        """What is behind the position, if anything is: from the tail, or read."""
+        is_whole = not where.kinds and not where.except_kinds
+        if is_whole:
+            page = tail.page(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+            if page is not None:
+                return page
+        events = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+        if events is None:
+            events = await self._store.events(
+                tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
+            )
+            if not events:
+                await self._check(tail, 0.0)  # the log is longer and yet empty: it was deleted
+        if not events:
+            return Page(b"", position)
+        shown = events if is_whole else _wanted(events, where)
+        return Page(self._codec.frame(event.body for event in shown), events[-1].sequence)
 
     async def _pause(self, tail: Tail, position: int, seconds: float) -> None:
         """Wait for more; look by ourselves now and then, because hints get lost."""
