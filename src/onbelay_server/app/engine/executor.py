@@ -257,8 +257,7 @@ class Executor:
 
     def _settle(self, items: Sequence[Item], outcome: Outcome) -> None:
         """What the committed state means for the copy."""
-        ended_now = any(isinstance(item, Ended) for item in items)
-        if outcome.state.is_final or ended_now:
+        if outcome.state.is_final or any(isinstance(item, Ended) for item in items):
             self._is_over = True
         elif outcome.state.is_waiting or outcome.state is RunState.PAUSED:
             reach("after_park_before_suspend")
