@@ -215,7 +215,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     services = contract_services(
         run_calls=[
             RunCalls(
-                Starts(store, agents, catalog, tools, clock),
+                Starts(store, agents, catalog, tools, clock, engine.reserve),
                 runs,
                 Stops(store),
                 watches,

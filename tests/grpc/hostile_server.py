@@ -92,7 +92,7 @@ async def hostile_server() -> AsyncIterator[Seeds]:
             run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
             [
                 RunCalls(
-                    Starts(store, agents, catalog, tools, clock),
+                    Starts(store, agents, catalog, tools, clock, lambda: None),
                     runs,
                     Stops(store),
                     watches,
