@@ -26,7 +26,7 @@ from onbelay_server.cli.event_line import event_line
 from onbelay_server.cli.outcome import ExitCode, code_of_error, code_of_run, line_of_error
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
 from onbelay_server.cli.run_view import RunView
-from onbelay_server.cli.terminal import safe, size
+from onbelay_server.cli.terminal import print_fields, safe, size
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,27 @@ def test_an_approval_shows_its_digest_and_no_escape_of_the_agent() -> None:
     assert "a" * 64 in text
     assert "https://evil.example" in text
     assert '{"rows": 3}' in text
+
+
+def test_an_approval_is_never_cut_at_the_edge() -> None:
+    # Without a terminal consoles do not wrap; a panel must all the same.
+    console = Console(width=60, soft_wrap=True)
+    words = [f"word{number}" for number in range(60)]
+    approval = pb.Approval(id="apr_1", title="Join?", summary=f"- {' '.join(words)}")
+    approval.evidence = json.dumps({"text": " ".join(f"proof{number}" for number in range(60))})
+    with console.capture() as captured:
+        show(approval, console, whole=True)
+    shown = captured.get().split()
+    assert set(words) <= set(shown)
+    assert {f"proof{number}" for number in range(1, 59)} <= set(shown)
+
+
+def test_fields_without_a_terminal_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_fields([("run", "run_1"), ("empty", ""), ("input", '{"text": "' + "x" * 200 + '"}')])
+    assert capsys.readouterr().out.splitlines() == [
+        "run\trun_1",
+        'input\t{"text": "' + "x" * 200 + '"}',
+    ]
 
 
 @pytest.mark.parametrize(
