@@ -328,3 +328,10 @@ async def test_a_held_run_needs_somebody(house: EngineHouse) -> None:
     assert await needs_somebody(house, run)
     assert await needs_somebody(house, run, after=1)
     assert not await needs_somebody(house, run, after=2)
+
+
+def test_a_page_that_was_empty_is_asked_for_again() -> None:
+    tail = Tail(make_run("r", last_sequence=0), CODEC)
+    assert tail.page(0, limit=9, max_bytes=9).frame == b""  # type: ignore[union-attr]
+    tail.run = make_run("r", last_sequence=3)
+    assert tail.page(0, limit=9, max_bytes=9) is None

@@ -80,13 +80,14 @@ class Tail:
 
     def page(self, position: int, *, limit: int, max_bytes: int) -> Page | None:
         """As `after`, ready to be sent; None when it must be read."""
+        if position >= self.last_sequence:
+            return Page(b"", position)
         page = self._pages.get(position)
         if page is None:
             events = self.after(position, limit=limit, max_bytes=max_bytes)
             if events is None:
                 return None
-            last = events[-1].sequence if events else position
-            page = Page(self._codec.frame(event.body for event in events), last)
+            page = Page(self._codec.frame(event.body for event in events), events[-1].sequence)
             self._pages[position] = page
         return page
 
