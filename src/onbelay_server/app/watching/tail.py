@@ -13,6 +13,7 @@ from onbelay_server.ports.store import Appended, Store, StoredEvent
 
 MAX_TAIL_BYTES = 2 * 2**20
 MAX_TAIL_EVENTS = 4096
+MAX_PAGES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class Tail:
             if events is None:
                 return None
             page = Page(self._codec.frame(event.body for event in events), events[-1].sequence)
+            if len(self._pages) >= MAX_PAGES:
+                self._pages.clear()
             self._pages[position] = page
         return page
 
