@@ -11,8 +11,8 @@ import pytest
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.sql.batch import Batch
 from onbelay_server.adapters.sql.database import Statement, Steps
+from onbelay_server.adapters.sql.kept import Kept
 from onbelay_server.adapters.sql.rows import Row
-from onbelay_server.adapters.sql.run_cache import RunCache
 from onbelay_server.adapters.sql.sqlite import SqliteSql
 from onbelay_server.adapters.sql.statements import Statements
 from onbelay_server.adapters.sql.writer import MOST_UNITS, Writer
@@ -76,8 +76,8 @@ def database() -> NotingDatabase:
 @pytest.fixture
 async def writer(database: NotingDatabase) -> Writer:
     statements = Statements(database.sql)
-    cache = RunCache(keeps_runs=True)
-    return Writer(database, Batch(statements, ProtoEventCodec(), ManualClock(), cache))
+    kept = Kept(is_exclusive=True)
+    return Writer(database, Batch(statements, ProtoEventCodec(), ManualClock(), kept))
 
 
 def starting(run_id: str) -> Unit[str]:

@@ -77,6 +77,8 @@ class Changes:
     """Runs of which only the last sequence and the update time moved."""
     moved: set[str] = field(default_factory=set)
     """Of the changed runs those that other queries find now: by state, owner or a time."""
+    touched: set[str] = field(default_factory=set)
+    """Runs whose waits, approvals, operations or messages it changes."""
     events: list[EventRow] = field(default_factory=list)
     waits: Delta[tuple[str, str], Wait] = field(default_factory=Delta)
     approvals: Delta[str, Approval] = field(default_factory=Delta)
@@ -96,6 +98,8 @@ class WorkingSet:
 
     def __init__(self) -> None:
         self.runs: dict[str, Run | None] = {}
+        self.whole: set[str] = set()
+        """Runs of which all that is open was taken up."""
         self.trees: dict[str, dict[str, None]] = {}
         self.waits: dict[str, dict[str, Wait]] = {}
         self.approvals: dict[str, Approval | None] = {}
@@ -196,6 +200,8 @@ class WorkingSet:
 
     def _record(self, row: Entity) -> None:
         written = self.changes
+        if isinstance(row, Wait | Approval | Operation | Message):
+            written.touched.add(row.run_id)
         if isinstance(row, Wait):
             # Waits are written by upsert: whether one exists need not be known.
             written.waits.put((row.run_id, row.step_id), row, exists=False)
@@ -261,6 +267,8 @@ class WorkingSet:
 
     def _drop(self, row: Wait | Message | Run | Agent | Artifact) -> None:
         written = self.changes
+        if isinstance(row, Wait | Message):
+            written.touched.add(row.run_id)
         if isinstance(row, Wait):
             self.waits.get(row.run_id, {}).pop(row.step_id, None)
             written.waits.drop((row.run_id, row.step_id))

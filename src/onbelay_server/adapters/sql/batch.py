@@ -8,6 +8,7 @@ from typing import Any
 
 from onbelay_server.adapters.sql.agent_rows import agent_from, revision_from
 from onbelay_server.adapters.sql.database import Steps
+from onbelay_server.adapters.sql.kept import Kept
 from onbelay_server.adapters.sql.open_rows import message_from, operation_from, wait_from
 from onbelay_server.adapters.sql.rows import (
     Inputs,
@@ -18,7 +19,6 @@ from onbelay_server.adapters.sql.rows import (
     request_from,
     run_from,
 )
-from onbelay_server.adapters.sql.run_cache import RunCache
 from onbelay_server.adapters.sql.statements import Statements
 from onbelay_server.adapters.unit import Outcome, Unit
 from onbelay_server.adapters.working_set import Conflict, WorkingSet
@@ -46,7 +46,7 @@ class Batch:
     statements: Statements
     codec: EventCodec
     clock: Clock
-    cache: RunCache
+    kept: Kept
     ordinal: int = 0
     """The last number given to a wait."""
 
@@ -88,10 +88,7 @@ class Batch:
         if roots:
             opened.update((run_id, None) for root in roots for run_id in rows.trees.get(root, {}))
         if opened:
-            rows.add(map(wait_from, (yield known.waits.of_ids(opened))))
-            rows.add(map(approval_from, (yield known.pending.of_ids(opened))))
-            rows.add(map(operation_from, (yield known.open_operations.of_ids(opened))))
-            rows.add(map(message_from, (yield known.messages.of_ids(opened))))
+            yield from self._load_open(opened, rows)
         if approvals := _union(unit.reads.approvals for unit in units):
             rows.add(map(approval_from, (yield known.approvals.of_ids(approvals))))
         if operations := _union(unit.reads.operations for unit in units):
@@ -100,16 +97,52 @@ class Batch:
             rows.add(map(artifact_from, (yield known.artifacts.of_ids(artifacts))))
         if saved_by := _union(unit.reads.artifacts_of for unit in units):
             rows.add(map(artifact_from, (yield known.artifacts_of.of_ids(saved_by))))
-        if agents := _union(unit.reads.agents for unit in units):
-            rows.add(map(agent_from, (yield known.agents.of_ids(agents))))
-        if names := _union(unit.reads.agent_names for unit in units):
-            rows.add(map(agent_from, (yield known.agents_named.of(names))))
-        if revisions := _union(unit.reads.revisions for unit in units):
-            rows.add(map(revision_from, (yield known.revisions.of(revisions))))
+        yield from self._load_agents(units, rows)
         if keys := _union(unit.reads.requests for unit in units):
             named = [(key.tenant, key.principal, key.method, key.request_id) for key in keys]
             rows.add(map(request_from, (yield known.requests.of(named))))
         return read
+
+    def _load_open(self, run_ids: Iterable[str], rows: WorkingSet) -> Steps[None]:
+        known = self.statements
+        missing: list[str] = []
+        for run_id in run_ids:
+            kept = self.kept.open_of(run_id)
+            if kept is None:
+                missing.append(run_id)
+            else:
+                rows.add(kept.rows)
+            rows.whole.add(run_id)
+        if missing:
+            rows.add(map(wait_from, (yield known.waits.of_ids(missing))))
+            rows.add(map(approval_from, (yield known.pending.of_ids(missing))))
+            rows.add(map(operation_from, (yield known.open_operations.of_ids(missing))))
+            rows.add(map(message_from, (yield known.messages.of_ids(missing))))
+
+    def _load_agents(self, units: Sequence[Unit[Any]], rows: WorkingSet) -> Steps[None]:
+        known, kept = self.statements, self.kept
+        ids, names, revisions = [], [], []
+        for agent_id in _union(unit.reads.agents for unit in units):
+            if (agent := kept.agent(agent_id)) is not None:
+                rows.add((agent,))
+            else:
+                ids.append(agent_id)
+        for name in _union(unit.reads.agent_names for unit in units):
+            if (agent := kept.agent_named(*name)) is not None:
+                rows.add((agent,))
+            else:
+                names.append(name)
+        for key in _union(unit.reads.revisions for unit in units):
+            if (revision := kept.revision(*key)) is not None:
+                rows.add((revision,))
+            else:
+                revisions.append(key)
+        if ids:
+            rows.add(map(agent_from, (yield known.agents.of_ids(ids))))
+        if names:
+            rows.add(map(agent_from, (yield known.agents_named.of(names))))
+        if revisions:
+            rows.add(map(revision_from, (yield known.revisions.of(revisions))))
 
     def _load_runs(
         self, run_ids: dict[str, None], roots: dict[str, None], rows: WorkingSet
@@ -125,7 +158,7 @@ class Batch:
                 wanted.update(more)
             missing = []
             for run_id in wanted:
-                run = self.cache.run(run_id)
+                run = self.kept.runs.run(run_id)
                 if run is not None:
                     rows.add((run,))
                 else:
@@ -143,7 +176,7 @@ class Batch:
         inputs: dict[str, Inputs] = {}
         unknown: list[str] = []
         for row in found:
-            kept = self.cache.inputs(row[0])
+            kept = self.kept.runs.inputs(row[0])
             if kept is not None:
                 inputs[row[0]] = kept
             else:

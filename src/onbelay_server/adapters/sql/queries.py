@@ -40,6 +40,7 @@ from onbelay_server.adapters.sql.tables import (
 Select = sa.Select[Any]
 Condition = sa.ColumnElement[bool]
 
+_RUN_NAMES = ", ".join(f"{column.table.name}.{column.name}" for column in RUN_COLUMNS)
 _NOW = bound("now_us", sa.BigInteger)
 
 # Walks from tenant to tenant along the index, however long the queue of one of them is.
@@ -118,12 +119,11 @@ class Queries:
         return made(agent_id=agent_id, revision=revision)
 
     def claimable(self, now_us: int, limit: int) -> Statement:
-        names = ", ".join(f"{column.table.name}.{column.name}" for column in RUN_COLUMNS)
         made = self._shapes.of(
             "claimable",
             lambda: sa.text(
-                f"{_TENANTS}, first AS ({self._sql.first_of_tenants}) SELECT {names} FROM first "
-                "JOIN runs ON runs.id = first.id JOIN run_inputs ON run_inputs.run_id = first.id "
+                f"{_TENANTS}, first AS ({self._sql.first_of_tenants}) SELECT {_RUN_NAMES} "
+                "FROM first JOIN runs ON runs.id = first.id JOIN run_inputs ON run_inputs.run_id = first.id "
                 "ORDER BY first.turn, first.ready_us, first.id LIMIT :most"
             ).bindparams(_NOW, MOST),
         )
@@ -132,12 +132,16 @@ class Queries:
     def queued(self) -> Statement:
         """Id, tenant and ready time of all that is QUEUED."""
         column = runs.c
-        queued = sa.select(column.id, column.tenant, column.ready_us).where(QUEUED)
-        return self._shapes.of("queued", lambda: queued)()
+        made = self._shapes.of(
+            "queued", lambda: sa.select(column.id, column.tenant, column.ready_us).where(QUEUED)
+        )
+        return made()
 
     def next_ready(self) -> Statement:
-        ready = sa.select(sa.func.min(runs.c.ready_us)).where(QUEUED)
-        return self._shapes.of("next ready", lambda: ready)()
+        made = self._shapes.of(
+            "next ready", lambda: sa.select(sa.func.min(runs.c.ready_us)).where(QUEUED)
+        )
+        return made()
 
     def due_waits(self, now_us: int, limit: int) -> Statement:
         made = self._shapes.of(

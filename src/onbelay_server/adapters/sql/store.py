@@ -8,6 +8,7 @@ from typing import TypeVar
 from onbelay_server.adapters.sql.agent_rows import agent_from, revision_from
 from onbelay_server.adapters.sql.batch import Batch
 from onbelay_server.adapters.sql.database import Database, Statement, Steps, open_database
+from onbelay_server.adapters.sql.kept import Kept
 from onbelay_server.adapters.sql.open_rows import operation_from, wait_from
 from onbelay_server.adapters.sql.queries import Queries
 from onbelay_server.adapters.sql.rows import (
@@ -17,7 +18,6 @@ from onbelay_server.adapters.sql.rows import (
     inputs_from,
     run_from,
 )
-from onbelay_server.adapters.sql.run_cache import RunCache
 from onbelay_server.adapters.sql.schema import check_schema
 from onbelay_server.adapters.sql.statements import Statements
 from onbelay_server.adapters.sql.writer import Writer
@@ -53,8 +53,8 @@ class SqlStore:
         self._database = database
         self._clock = clock
         self._queries = Queries(database.sql)
-        self._cache = RunCache(keeps_runs=database.is_exclusive)
-        batch = Batch(Statements(database.sql), codec, clock, self._cache)
+        self._kept = Kept(is_exclusive=database.is_exclusive)
+        batch = Batch(Statements(database.sql), codec, clock, self._kept)
         self._writer = Writer(database, batch)
         self._is_closed = False
 
@@ -82,17 +82,24 @@ class SqlStore:
         self._writer.on_commit(hear)
 
     async def run(self, run_id: str) -> Run | None:
-        kept = self._cache.run(run_id)
+        kept = self._kept.runs.run(run_id)
         if kept is not None:
             return kept
         found = await self._runs(self._queries.run(run_id))
         return found[0] if found else None
 
     async def waits(self, run_ids: Sequence[str]) -> Mapping[str, list[Wait]]:
-        found: dict[str, list[Wait]] = {run_id: [] for run_id in run_ids}
-        for row in await self._database.fetch(self._queries.waits(run_ids)):
-            wait = wait_from(row)
-            found[wait.run_id].append(wait)
+        found: dict[str, list[Wait]] = {}
+        unknown: list[str] = []
+        for run_id in run_ids:
+            kept = self._kept.open_of(run_id)
+            found[run_id] = [] if kept is None else list(kept.waits)
+            if kept is None:
+                unknown.append(run_id)
+        if unknown:
+            for row in await self._database.fetch(self._queries.waits(unknown)):
+                wait = wait_from(row)
+                found[wait.run_id].append(wait)
         return found
 
     async def list_runs(
@@ -153,20 +160,37 @@ class SqlStore:
         return [artifact_from(row) for row in await self._database.fetch(statement)]
 
     async def agent(self, agent_id: str) -> Agent | None:
-        rows = await self._database.fetch(self._queries.agent(agent_id))
-        return agent_from(rows[0]) if rows else None
+        kept = self._kept.agent(agent_id)
+        return kept or await self._agent(self._queries.agent(agent_id))
 
     async def agent_named(self, tenant: str, name: str) -> Agent | None:
-        rows = await self._database.fetch(self._queries.agent_named(tenant, name))
-        return agent_from(rows[0]) if rows else None
+        kept = self._kept.agent_named(tenant, name)
+        return kept or await self._agent(self._queries.agent_named(tenant, name))
+
+    async def _agent(self, statement: Statement) -> Agent | None:
+        version = self._kept.agents_version
+        rows = await self._database.fetch(statement)
+        if not rows:
+            return None
+        agent = agent_from(rows[0])
+        self._kept.learn_agent(agent, version)
+        return agent
 
     async def list_agents(self, tenant: str, *, after: Place | None, limit: int) -> list[Agent]:
         statement = self._queries.lists.agents(tenant, after, limit)
         return [agent_from(row) for row in await self._database.fetch(statement)]
 
     async def revision(self, agent_id: str, revision: int) -> AgentRevision | None:
+        kept = self._kept.revision(agent_id, revision)
+        if kept is not None:
+            return kept
+        version = self._kept.agents_version
         rows = await self._database.fetch(self._queries.revision(agent_id, revision))
-        return revision_from(rows[0]) if rows else None
+        if not rows:
+            return None
+        found = revision_from(rows[0])
+        self._kept.learn_revision(found, version)
+        return found
 
     async def list_revisions(
         self, agent_id: str, *, before: int | None, limit: int
@@ -175,10 +199,27 @@ class SqlStore:
         return [revision_from(row) for row in await self._database.fetch(statement)]
 
     async def claimable(self, now_us: int, *, limit: int) -> list[Run]:
+        if await self._has_queue():
+            found = [
+                self._kept.runs.run(name) for name in self._kept.queue.claimable(now_us, limit)
+            ]
+            runs = [run for run in found if run is not None]
+            if len(runs) == len(found):
+                return runs
         return await self._runs(self._queries.claimable(now_us, limit))
 
     async def next_ready_us(self) -> int | None:
+        if await self._has_queue():
+            return self._kept.queue.next_ready_us()
         return await self._time(self._queries.next_ready())
+
+    async def _has_queue(self) -> bool:
+        """Whether the queue is in memory; loads it where this process is the only writer."""
+        queue = self._kept.queue
+        if self._database.is_exclusive and not queue.is_loaded:
+            # In the writer's queue, so that it is exactly what all commits before it left.
+            await self._writer.run(lambda: _single(self._queries.queued()), queue.load)
+        return queue.is_loaded
 
     async def due_waits(self, now_us: int, *, limit: int) -> list[Wait]:
         rows = await self._database.fetch(self._queries.due_waits(now_us, limit))
@@ -203,7 +244,7 @@ class SqlStore:
         return rows
 
     def _renewed(self, owner: str, until_us: int) -> None:
-        self._cache.extend_leases(owner, until_us)
+        self._kept.runs.extend_leases(owner, until_us)
 
     async def orphans(self, now_us: int, *, alive: Sequence[str], limit: int) -> list[Run]:
         asked = self._database.sql.now

@@ -124,7 +124,7 @@ class Writer:
         try:
             result = await self._database.transact(job.steps)
         except Exception as error:  # noqa: BLE001 - raised to the job's caller
-            self._batch.cache.clear()
+            self._batch.kept.clear()
             _settle(job.future, error)
             return
         job.done(result)
@@ -137,7 +137,7 @@ class Writer:
             written = await self._database.transact(lambda: self._batch.steps(units))
         except Unavailable as error:
             # A commit may have been under way: what is kept of the rows could be wrong now.
-            self._batch.cache.clear()
+            self._batch.kept.clear()
             self._settle_all(batch, [error] * len(batch))
         except Exception as error:  # noqa: BLE001 - alone, each unit shows whether it is to blame
             await self._commit_alone(batch, error)
@@ -164,15 +164,7 @@ class Writer:
         self._settle_all(batch, [taken() if isinstance(outcome, Conflict) else outcome])
 
     def _finish(self, batch: Sequence[_Queued], written: Written) -> None:
-        cache = self._batch.cache
-        for run in written.read:
-            cache.put(run)
-        changes = written.rows.changes
-        for runs in (changes.runs.new, changes.runs.changed, changes.advanced):
-            for run in runs.values():
-                cache.put(run)
-        for run_id in changes.runs.gone:
-            cache.drop(run_id)
+        self._batch.kept.commit(written.rows, written.read)
         appended = [
             after
             for outcome in written.outcomes
