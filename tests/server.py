@@ -57,14 +57,15 @@ async def serving(
     recording: Recording | None = None,
     *,
     agents: Sequence[str] = AGENTS,
+    extra: Sequence[str] = (),
     **settings: Any,
 ) -> AsyncIterator[Server]:
-    """A server in this process, drained at the end."""
+    """A server in this process, drained at the end. `extra` names agents as `--agents` does."""
     values: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "http": None,
         "state_dir": state_dir,
-        "agents": targets(agents),
+        "agents": [*targets(agents), *extra],
         "synchronous": "NORMAL",
         "drain_seconds": 2.0,
     }
