@@ -57,6 +57,8 @@ class Report:
     events: int = 0
     effects: int = 0
     unknown: int = 0
+    crash_loops: int = 0
+    """Runs in whose tree one was given up, its server having died too often before it got on."""
     seconds: float = 0.0
     broken: list[str] = field(default_factory=list)
 
@@ -66,7 +68,8 @@ class Report:
         lines = [
             f"{self.seconds:.0f} s, {self.kills} kills ({died})",
             f"{sum(self.states.values())} runs: {states}; {self.events} events",
-            f"{self.effects} effects outside, {self.unknown} of unknown outcome asked about",
+            f"{self.effects} effects outside, {self.unknown} of unknown outcome asked about, "
+            f"{self.crash_loops} runs given up as crash loops",
             *self.broken,
             "every promise held" if not self.broken else f"{len(self.broken)} broken",
         ]
@@ -194,7 +197,7 @@ class Soak:
             return ""
         tree = [one for one in final.runs.values() if one.root_id == run.id]
         if any(one.error and one.error.reason is FailureReason.CRASH_LOOP for one in tree):
-            self._report.states["of these in a crash loop"] += 1
+            self._report.crash_loops += 1
             return ""
         match run.state:
             case RunState.SUCCEEDED:
