@@ -35,6 +35,7 @@ from tests.effect_service import effect_service
 _AT_ONCE = 24
 """Runs in flight at a time."""
 _PATIENCE_SECONDS = 60.0
+_SHORT_LIFE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +165,14 @@ class Soak:
         """A server lives for seconds, or until it reaches the failpoint it is armed with."""
         name = ""
         while time.monotonic() < self._until:
+            begun = time.monotonic()
             hit = await self._place.died(self._dice.uniform(1.5, 6.0))
             await self._place.kill()
             self._report.kills += 1
             self._report.by_failpoint[name if hit else "at any time"] += 1
             name = self._dice.choice(["", *failpoints.NAMES])
+            if time.monotonic() - begun < _SHORT_LIFE_SECONDS:
+                name = ""  # a run is given up after five lives in which it came to nothing
             await self._place.start(f"{name}=crash:{self._dice.randint(1, 40)}" if name else "")
         # What is still under way comes to its end undisturbed.
         await self._place.kill()
