@@ -8,7 +8,7 @@ from typing import Any
 from onbelay_server.domain import transition
 from onbelay_server.domain.agent import Limits
 from onbelay_server.domain.change import NewEvent
-from onbelay_server.domain.error import Changed, Lost
+from onbelay_server.domain.error import Changed, FailedPrecondition, Lost
 from onbelay_server.domain.event import RunFinished, RunStarted, StateChanged
 from onbelay_server.domain.run import Run, RunError, StopRequest
 from onbelay_server.domain.state import FailureReason, RunState
@@ -58,6 +58,16 @@ def launched(run: Run, input_sha256: str) -> NewEvent:
         input_sha256=input_sha256,
     )
     return NewEvent(run.id, started)
+
+
+def check_active(run: Run) -> None:
+    """Raise FailedPrecondition (RUN_NOT_ACTIVE) for a run that ended or stops."""
+    if not run.state.is_active:
+        raise FailedPrecondition(
+            f"the run is {run.state}",
+            reason="RUN_NOT_ACTIVE",
+            metadata={"state": run.state.value},
+        )
 
 
 def fence(run: Run | None, owner: str, epoch: int) -> Run:

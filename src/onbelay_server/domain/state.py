@@ -25,6 +25,11 @@ class RunState(StrEnum):
         return self in FINAL
 
     @property
+    def is_active(self) -> bool:
+        """Neither ended nor stopping: the run can still be asked and told something."""
+        return self not in FINAL and self is not RunState.STOPPING
+
+    @property
     def is_waiting(self) -> bool:
         return self in WAITING
 
