@@ -69,6 +69,6 @@ def everywhere() -> None:
 
 if __name__ == "__main__":
     everywhere()
-    from onbelay_server.__main__ import main
+    from onbelay_server.cli.application import main
 
     main()

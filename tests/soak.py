@@ -31,9 +31,11 @@ from tests.crash.arena import Arena, arena
 from tests.crash.nursery import nursery
 from tests.crash.person import Person
 from tests.effect_service import effect_service
+from tests.recorder import Recorder
 
 _AT_ONCE = 24
 """Runs in flight at a time."""
+_CLIENTS = 4
 _PATIENCE_SECONDS = 60.0
 _SHORT_LIFE_SECONDS = 2.0
 
@@ -87,15 +89,17 @@ class Soak:
         self._least_runs = runs
         self._until = time.monotonic() + seconds
         self._planned: dict[str, Planned] = {}
+        self._clients: list[Recorder] = []
         self._report = Report()
 
     async def run(self) -> Report:
         """Start, load, kill; then judge what is left."""
         begun = time.monotonic()
         await self._place.start()
-        client = self._place.client
-        client.patience_seconds = _PATIENCE_SECONDS
-        person = Person(client, self._place.service)
+        self._clients = [self._place.another_client() for _ in range(_CLIENTS)]
+        for client in self._clients:
+            client.patience_seconds = _PATIENCE_SECONDS
+        person = Person(self._place.client, self._place.service)
         living = asyncio.create_task(person.live())
         killing = asyncio.create_task(self._kill_for_ever())
         try:
@@ -139,7 +143,7 @@ class Soak:
             "length": planned.length,
             "service": self._place.service.address,
         }
-        client = self._place.client
+        client = self._clients[number % _CLIENTS]
         run_id = await client.start(agent, values, request_id=f"soak-{number}")
         self._planned[run_id] = planned
         following = asyncio.create_task(client.follow(run_id, f"reader-{number}"))
@@ -148,16 +152,8 @@ class Soak:
         if planned.fate == "stopped":
             await client.stop(run_id)
         elif planned.fate == "paused":
-            await self._pause_and_resume(run_id, dice.uniform(0.1, 2.0))
+            await _pause_and_resume(client, run_id, dice.uniform(0.1, 2.0))
         await following
-
-    async def _pause_and_resume(self, run_id: str, seconds: float) -> None:
-        client = self._place.client
-        await _insist(
-            lambda: client.exchange("PauseRun", runs_pb.PauseRunRequest(run_id=run_id)),
-        )
-        await asyncio.sleep(seconds)
-        await client.call("ResumeRun", runs_pb.ResumeRunRequest(run_id=run_id))
 
     # ---- killing -------------------------------------------------------------------------------
 
@@ -214,6 +210,13 @@ class Soak:
             case _:
                 return f"it ended {run.state}: {run.error}"
         return ""
+
+
+async def _pause_and_resume(client: Recorder, run_id: str, seconds: float) -> None:
+    pause = runs_pb.PauseRunRequest(run_id=run_id)
+    await _insist(lambda: client.exchange("PauseRun", pause))
+    await asyncio.sleep(seconds)
+    await client.call("ResumeRun", runs_pb.ResumeRunRequest(run_id=run_id))
 
 
 async def _insist(call: Callable[[], Awaitable[Any]]) -> None:

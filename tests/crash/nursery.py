@@ -26,7 +26,7 @@ def _serve_requests() -> None:
     """One line a request: pid of the server it became; `wait` lines are answered with its end."""
     hostile_wakeup.everywhere()
     from onbelay_server import wiring  # noqa: F401 - imported before the fork, once for all
-    from onbelay_server.__main__ import main
+    from onbelay_server.cli.application import main
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -151,7 +151,7 @@ def _renew_nothing(one: Worker) -> None:
     async def renew(owner: str, *, until_us: int) -> list[Any]:
         return await asyncio.Future()
 
-    one.link.renew = renew  # type: ignore[method-assign]
+    one.link.replaced["renew"] = renew
 
 
 async def test_two_workers_claim_each_run_once(pair: tuple[Worker, Worker]) -> None:
