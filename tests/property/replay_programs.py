@@ -14,7 +14,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any
 
 from onbelay_agent import AgentCallError, Context, OperationFailed, agent
@@ -110,8 +110,8 @@ class Interpreter:
         self.out.append([op[0], op[-2] if len(op) > 2 else 0, result, self.shared])
         return result
 
-    def spawn(self, op: Program, **name: str) -> asyncio.Task[Any]:
-        return asyncio.create_task(self.run(op), **name)
+    def spawn(self, op: Program, name: str | None = None) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.run(op), name=name)
 
     # ---- leaves ----------------------------------------------------------------------------------
 
@@ -347,13 +347,13 @@ class Interpreter:
             await self.run(ops[1])
 
     async def do_generator(self, ops: Program, number: int, value: int) -> Any:
-        async def results() -> AsyncIterator[Any]:
+        async def results() -> AsyncGenerator[Any, None]:
             for op in ops:
                 yield await self.guarded(op)
 
         seen = []
         async with contextlib.aclosing(results()) as items:
-            async for item in items:  # type: ignore[attr-defined]
+            async for item in items:
                 seen.append(item)
                 if value < 2:
                     break

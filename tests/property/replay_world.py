@@ -315,10 +315,10 @@ class World:
             self.files[request["name"]] = content
             return json.dumps({"artifact_id": "art"}), None, ""
         if intent.kind == "ARTIFACT_READ":
-            content = self.files.get(request["name"])
-            if content is None:
+            found = self.files.get(request["name"])
+            if found is None:
                 return None, Failure(type="ArtifactFailed", message="none"), ""
-            return "{}", None, hashlib.sha256(content).hexdigest()
+            return "{}", None, hashlib.sha256(found).hexdigest()
         if lucky:
             return json.dumps([request["arguments"], self.rng.random()]), None, ""
         return None, Failure(type="ToolFailed", message="broken"), ""
@@ -347,9 +347,9 @@ class World:
         assert self.oracle is not None
         for record in self.oracle.order:
             intent = self.open.get(record.step_id)
-            if strictly and record.step_id not in self.finished:
-                if intent is None or intent.kind not in _WORKING:
-                    return False
+            is_working = intent is not None and intent.kind in _WORKING
+            if strictly and record.step_id not in self.finished and not is_working:
+                return False
             if intent is None:
                 continue
             if intent.kind != "STEP":
