@@ -15,6 +15,7 @@ from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.memory import MemoryStore
 from onbelay_server.adapters.wakeup import LocalWakeup
 from onbelay_server.app.approvals import Approvals
+from onbelay_server.app.engine.alarm import Alarm
 from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
@@ -28,7 +29,6 @@ from onbelay_server.app.watching.watches import Watches
 from onbelay_server.domain.agent import AgentRevision, HarnessKind, Limits
 from onbelay_server.domain.approval import Approval, Verdict
 from onbelay_server.domain.change import Change, Reads, Rows
-from onbelay_server.domain.event import ApprovalRequested
 from onbelay_server.domain.lifecycle import claimed, given_back, launched
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run
@@ -174,19 +174,19 @@ class EngineHouse:
             tokens=OperationTokens(bytes(32)),
             harnesses={HarnessKind.PYTHON: self.harness},
             pace=self.pace,
+            alarm=Alarm(self.clock),
         )
         self.parts = parts
         self.engine = Engine(parts, sweeper)
         self.announcer = Announcer(self.codec, self.wakeup)
-        self.tails = Tails(self.store)
+        self.tails = Tails(self.store, self.codec)
         self.announcer.on_commit(self.engine.committed)
         self.announcer.on_commit(self.tails.committed)
         self.store.on_commit(self.announcer.committed)
-        asking = [self.codec.number(ApprovalRequested)]
-        self.watches = Watches(self.store, self.tails, self.clock, asking, poll_seconds=0.02)
+        self.watches = Watches(self.store, self.tails, self.clock, self.codec, poll_seconds=0.02)
         self.lists = ListWatches(self.store, self.announcer, self.clock, poll_seconds=0.02)
         self.stops = Stops(self.store)
-        self.approvals = Approvals(self.store, self.wakeup, self.clock)
+        self.approvals = Approvals(self.store, self.clock)
         self._numbers = itertools.count(1)
 
     async def prepare(self, **fields: Any) -> None:
@@ -322,3 +322,20 @@ def begin(*intents: Intent, stage: int = 0) -> Begin:
 
 RETURNED = Ended(outcome="returned", output_json='"ok"')
 FAILING = ToolError("ToolFailed", "it broke")
+
+
+def entries(frame: bytes) -> list[bytes]:
+    """The stored events of a reply's first bytes, one by one."""
+    found, at = [], 0
+    while at < len(frame):
+        assert frame[at] == 0x0A
+        size, shift, at = 0, 0, at + 1
+        while True:
+            byte = frame[at]
+            size |= (byte & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if byte < 0x80:
+                break
+        found.append(frame[at : at + size])
+        at += size
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from onbelay_server.adapters.blobs import MemoryBlobs
 from onbelay_server.adapters.catalog import CodeCatalog
@@ -47,19 +46,6 @@ class SetClock:
         self.us += int(seconds * 1_000_000)
 
 
-@dataclass
-class HeardWakeup:
-    """Remembers every hint."""
-
-    topics: list[str] = field(default_factory=list)
-
-    def wake(self, topics: Iterable[str]) -> None:
-        self.topics += topics
-
-    def listen(self, hear: object) -> object:
-        raise AssertionError("nothing here listens")
-
-
 def person(name: str, *, tenant: str = "default", scopes: Iterable[Scope] = ()) -> Principal:
     """A person who may do everything but administrate and run code, unless scopes are given."""
     usual = set(Scope) - {Scope.TENANT_ADMIN, Scope.AGENTS_RUN_CODE}
@@ -98,19 +84,17 @@ class House:
 
     def __init__(self, codes: Iterable[RegisteredCode] = (HELLO, TABLES)) -> None:
         self.clock = SetClock()
-        self.wakeup = HeardWakeup()
         self.blobs = MemoryBlobs()
         self.store: Store = MemoryStore(codec=ProtoEventCodec(), clock=self.clock)
         self.tools = RegisteredTools()
         self._numbers = itertools.count(1)
         self.use(codes)
         self.uploads = Uploads(self.blobs, self.clock, max_open=3, max_bytes=1000)
-        self.approvals = Approvals(self.store, self.wakeup, self.clock)  # type: ignore[arg-type]
+        self.approvals = Approvals(self.store, self.clock)
         self.artifacts = Artifacts(
             self.store,
             self.blobs,
             self.uploads,
-            self.wakeup,  # type: ignore[arg-type]
             self.clock,
             self.entropy,
         )

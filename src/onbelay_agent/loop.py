@@ -25,7 +25,7 @@ from typing import Any, NoReturn, Protocol
 from onbelay_agent.branch import ROOT, Branch, FinalizerBranch
 from onbelay_agent.errors import RefusedCall
 from onbelay_agent.refusals import refuse_in
-from onbelay_agent.task import RunFuture, RunTask, RunTimer
+from onbelay_agent.task import RunFuture, RunTask, RunTimer, contained_errors
 
 logger = logging.getLogger("onbelay_agent")
 
@@ -88,14 +88,15 @@ class RunLoop(asyncio.AbstractEventLoop):
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self._generator_begun, finalizer=self._generator_dropped)
         self._turning = True
+        contained = contained_errors()
         ran = 0
         try:
             while ready and ran < most_handles:
                 ran += 1
                 handle = ready.popleft()
                 if not handle.cancelled():
-                    # The task holds a SystemExit as its exception; it must not end the host.
-                    with contextlib.suppress(SystemExit):
+                    # The task holds what it raised as its exception; it must not end the host.
+                    with contextlib.suppress(*contained):
                         handle._run()
         finally:
             self._turning = False

@@ -5,9 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
+from threading import current_thread, main_thread
 from typing import Any
 
 from onbelay_agent.branch import Branch, escaped
+
+
+def contained_errors() -> tuple[type[BaseException], ...]:
+    """What a task may raise without ending the loop that runs it.
+
+    In the main thread an interrupt is the user's; in another only agent code can have raised it."""
+    if current_thread() is main_thread():
+        return (SystemExit,)
+    return (SystemExit, KeyboardInterrupt)
 
 
 class RunFuture(asyncio.Future[Any]):

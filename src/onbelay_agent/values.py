@@ -38,7 +38,7 @@ def encode(value: Any, adapter: Adapter | None = None) -> str:
     if adapter is not None:
         value = _dumped(value, adapter)
     elif type(value) is int:
-        return str(value)
+        return _written(_WRITER, value)
     else:
         _require_plain(value)
     return _written(_WRITER, value)

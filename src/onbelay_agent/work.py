@@ -20,6 +20,7 @@ from typing import Any
 from onbelay_agent import values
 from onbelay_agent.errors import RunStopped, ValueNotStorable
 from onbelay_agent.protocol import Failure
+from onbelay_agent.task import contained_errors
 from onbelay_agent.values import Adapter
 
 INSIDE: ContextVar[StepWork | None] = ContextVar("onbelay_step", default=None)
@@ -168,8 +169,10 @@ class StepWork:
             if not self.wanted:
                 raise
             return None, self._failure("CancelledError", "its function cancelled itself")
-        except KeyboardInterrupt:
-            raise
+        except KeyboardInterrupt as error:
+            if KeyboardInterrupt not in contained_errors():
+                raise
+            return None, self._failure("KeyboardInterrupt", str(error))
         except TimeoutError as error:
             seconds = self._plan.timeout_seconds
             text = str(error) or (f"timed out after {seconds:g} s" if seconds else "timed out")

@@ -29,6 +29,7 @@ from onbelay_server.app.approvals import Approvals
 from onbelay_server.app.artifacts import Artifacts
 from onbelay_server.app.blueprints import Blueprints
 from onbelay_server.app.callers import CallerLimits, Callers
+from onbelay_server.app.engine.alarm import Alarm
 from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
@@ -48,7 +49,6 @@ from onbelay_server.app.watching.tail import Tails
 from onbelay_server.app.watching.watches import Watches
 from onbelay_server.config import Settings, split_address
 from onbelay_server.domain.agent import HarnessKind
-from onbelay_server.domain.event import ApprovalRequested, OperationStarted
 from onbelay_server.ports import failpoints
 from onbelay_server.ports.credentials import Credentials
 from onbelay_server.telemetry import configure_logging
@@ -166,7 +166,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     tools = RegisteredTools([*catalog.tools, *load_tools(settings.tools)])
     stack.push_async_callback(tools.close)
 
-    announcer, tails = Announcer(codec, wakeup), Tails(store)
+    announcer, tails = Announcer(codec, wakeup), Tails(store, codec)
     sweeper = Sweeper(
         store,
         blobs,
@@ -195,27 +195,27 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
             lease_seconds=settings.lease_seconds,
             drain_seconds=settings.drain_seconds,
         ),
+        alarm=Alarm(clock),
     )
     engine = Engine(parts, sweeper)
     announcer.on_commit(engine.committed)
     announcer.on_commit(tails.committed)
     store.on_commit(announcer.committed)
 
-    asking = [codec.number(ApprovalRequested), codec.number(OperationStarted)]
-    watches, lists = Watches(store, tails, clock, asking), ListWatches(store, announcer, clock)
+    watches, lists = Watches(store, tails, clock, codec), ListWatches(store, announcer, clock)
     registration = Registration(store, catalog, clock)
     await registration.start(credentials.tenants())
     agents = Agents(store, catalog, tools, registration, clock)
-    runs, approvals = Runs(store, sweeper), Approvals(store, wakeup, clock)
+    runs, approvals = Runs(store, sweeper), Approvals(store, clock)
     uploads = Uploads(blobs, clock, max_bytes=settings.max_artifact_bytes)
     stack.push_async_callback(uploads.close)
-    artifacts = Artifacts(store, blobs, uploads, wakeup, clock)
+    artifacts = Artifacts(store, blobs, uploads, clock)
     tokens = PageTokens(load_signing_key(settings.state_dir / "page-token-key"))
     limits = EdgeLimits()
     services = contract_services(
         run_calls=[
             RunCalls(
-                Starts(store, agents, catalog, tools, clock),
+                Starts(store, agents, catalog, tools, clock, engine.reserve),
                 runs,
                 Stops(store),
                 watches,
@@ -266,7 +266,7 @@ def _credentials(settings: Settings, clock: SystemClock) -> tuple[Credentials, s
     """Who may call: the tokens file's people, or the one who runs the server."""
     if settings.tokens_file is not None:
         return TokensFile(settings.tokens_file, clock), None
-    token = load_developer_token(settings.state_dir)
+    token = load_developer_token(settings.token_path)
     return developer_credentials(token, clock), token
 
 

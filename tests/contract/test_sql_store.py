@@ -213,8 +213,8 @@ async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "store.db")
     try:
         for statement in (
-            queries.runs(ADA, RunFilter(), None, 50),
-            queries.runs(ADMIN, RunFilter(), None, 50),
+            queries.lists.runs(ADA, RunFilter(), None, 50),
+            queries.lists.runs(ADMIN, RunFilter(), None, 50),
             queries.claimable(1, 50),
             queries.next_ready(),
             queries.due_waits(1, 50),
@@ -222,9 +222,9 @@ async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
             queries.renewal("me", 1),
             queries.expired_roots(1, 50),
             queries.expired_uploads(1, 50),
-            queries.operations(ADA, OperationFilter(), Place(1, "o"), 50),
-            queries.operations(ADMIN, OperationFilter(), None, 50),
-            queries.operations(ADMIN, OperationFilter(run_id="r"), None, 50),
+            queries.lists.operations(ADA, OperationFilter(), Place(1, "o"), 50),
+            queries.lists.operations(ADMIN, OperationFilter(), None, 50),
+            queries.lists.operations(ADMIN, OperationFilter(run_id="r"), None, 50),
             statements.open_operations.of_ids(["r"]),
             statements.operations.of_ids(["o"]),
             statements.messages.of_ids(["r"]),

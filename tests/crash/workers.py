@@ -14,6 +14,7 @@ from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.sql import SqlStore
 from onbelay_server.adapters.wakeup import LocalWakeup
 from onbelay_server.app.engine.engine import Engine
+from onbelay_server.app.engine.alarm import Alarm
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
 from onbelay_server.app.governance.broker import Broker
@@ -90,6 +91,7 @@ class Worker:
             tokens=OperationTokens(bytes(32)),
             harnesses={HarnessKind.PYTHON: self.harness},
             pace=Pace(lease_seconds=LEASE_SECONDS, poll_seconds=0.05, drain_seconds=1.0),
+            alarm=Alarm(self.clock),
         )
         sweeper = Sweeper(self.link, blobs, self.clock, Retention())
         self.engine = Engine(parts, sweeper)

@@ -83,16 +83,16 @@ async def hostile_server() -> AsyncIterator[Seeds]:
     catalog, tools, tokens = CodeCatalog([HELLO]), RegisteredTools(), PageTokens(b"k" * 32)
     agents = Agents(store, catalog, tools, Registration(store, catalog, clock), clock)
     runs = Runs(store, Sweeper(store, blobs, clock, Retention()))
-    watches = Watches(store, Tails(store), clock, ())
-    approvals = Approvals(store, wakeup, clock)
-    artifacts = Artifacts(store, blobs, Uploads(blobs, clock), wakeup, clock)
+    watches = Watches(store, Tails(store, codec), clock, codec)
+    approvals = Approvals(store, clock)
+    artifacts = Artifacts(store, blobs, Uploads(blobs, clock), clock)
     lists = ListWatches(store, Announcer(codec, wakeup), clock)
     services = [
         Service(
             run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
             [
                 RunCalls(
-                    Starts(store, agents, catalog, tools, clock),
+                    Starts(store, agents, catalog, tools, clock, lambda: None),
                     runs,
                     Stops(store),
                     watches,

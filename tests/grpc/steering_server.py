@@ -13,8 +13,9 @@ import grpc.aio
 from onbelay.v1 import run_service_pb2, run_service_pb2_grpc
 from onbelay.v1.event_pb2 import RunEvent
 from onbelay_server.app.callers import CallerLimits, Callers
+from onbelay_server.app.credentials import token_digest
 from onbelay_server.app.messages import Messages
-from onbelay_server.app.operation_token import OperationCredentials, OperationTokens, token_digest
+from onbelay_server.app.operation_token import OperationCredentials, OperationTokens
 from onbelay_server.app.operations import Operations
 from onbelay_server.app.pauses import Pauses
 from onbelay_server.app.runs import Runs

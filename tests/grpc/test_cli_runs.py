@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.grpc.cli_server import CliServer, cli_server, onbelay
+from tests.grpc.cli_server import AGENTS, CliServer, cli_server, onbelay
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,8 @@ def test_update_and_delete(server: CliServer) -> None:
     assert "Tidy" in updated.out
     assert "a=b" in updated.out
     assert server("runs", "update", run_id).code == 2
-    assert server("runs", "delete", run_id, "--yes").code == 0
+    deleted = server("runs", "delete", run_id, "--yes")
+    assert (deleted.code, deleted.err) == (0, "Deleted 1 run\n")
     gone = server("runs", "get", run_id)
     assert gone.code == 1
     assert "NOT_FOUND" in gone.err
@@ -126,13 +127,24 @@ def test_a_run_that_asks_ends_with_3_and_says_how_to_decide(server: CliServer) -
     assert "onbelay approvals approve apr_" in ended.err
 
 
+def test_a_run_that_asks_beside_its_own_server_names_no_command_that_cannot_work(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "asking_agents.py"
+    file.write_text(AGENTS, encoding="utf-8")
+    ended = onbelay("run", f"{file}:asker")
+    assert ended.code == 3
+    assert "onbelay approvals" not in ended.err
+    assert "onbelay serve" in ended.err
+
+
 def test_approve_needs_eyes_or_a_digest(server: CliServer) -> None:
     run_id = started(server, "asker")
     assert server("runs", "wait", run_id, "--until", "attention").code == 3
     listed = json.loads(server("approvals", "list", "--run", run_id, "--json").out)
     approval_id = listed["approvals"][0]["id"]
     unseen = server("approvals", "approve", approval_id)
-    assert unseen.code == 1
+    assert unseen.code == 2
     assert "It is final" in unseen.out
     wrong = server("approvals", "approve", approval_id, "--sha256", "0" * 64)
     assert wrong.code == 1
@@ -192,6 +204,7 @@ def test_usage_errors_end_with_2_before_any_call() -> None:
         ("runs", "list", "--state", "nope"),
         ("run", "greeter", "--input", "{"),
         ("run", "greeter", "--file", "no-such-file"),
+        ("run", "hello.py"),
         ("runs", "get"),
         ("no-such-command",),
     ):

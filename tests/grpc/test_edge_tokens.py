@@ -23,10 +23,10 @@ from tests.grpc.edge_server import SteppedClock
 
 def test_the_developer_token_is_made_once_and_kept_to_its_user(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    token = load_developer_token(state)
-    assert token.startswith("obl_dev_")
-    assert load_developer_token(state) == token
     path = state / "developer-token"
+    token = load_developer_token(path)
+    assert token.startswith("obl_dev_")
+    assert load_developer_token(path) == token
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [found.name for found in state.iterdir()] == ["developer-token"]
     found = developer_credentials(token, SteppedClock()).find(token)
@@ -35,7 +35,7 @@ def test_the_developer_token_is_made_once_and_kept_to_its_user(tmp_path: Path) -
     assert found.principal.scopes == frozenset(Scope)
     path.chmod(0o644)
     with pytest.raises(SecretFileError, match="chmod 600"):
-        load_developer_token(state)
+        load_developer_token(path)
     key = load_signing_key(state / "page-tokens.key")
     assert len(key) == 32
     assert load_signing_key(state / "page-tokens.key") == key

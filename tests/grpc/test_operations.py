@@ -219,7 +219,11 @@ async def test_other_tenants_and_other_people_see_nothing(d: SteeringDesk) -> No
         assert hidden == await d.refused(d.runs.GetOperation, unknown, who)
         assert hidden.code is Code.NOT_FOUND
         assert not (await d.call(d.runs.ListOperations, pb.ListOperationsRequest(), who)).operations
-    assert (await refused(d, who="rival"))[0] is Code.NOT_FOUND
+    for who in ("rival", "ada"):
+        assert await refused(d, who=who) == (Code.NOT_FOUND, "NOT_FOUND")
+        assert await refused(d, who=who, token=token_of("op_x")) == (Code.NOT_FOUND, "NOT_FOUND")
+    by_token = await complete(d, token=token_of("op_1"))
+    assert by_token.state == State.OPERATION_STATE_SUCCEEDED
     assert (await refused(d, who=token_of("op_1", RIVAL.tenant)))[0] is Code.NOT_FOUND
 
 

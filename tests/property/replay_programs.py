@@ -2,6 +2,8 @@
 
 `python -m tests.property.replay_programs --programs 10000 [--first SEED] [--points N]` crashes each
 at its record prefixes, suspends it at every wait, stops it at random times, and prints counts.
+
+Longer than 350 lines: one interpreter, with a method for each thing that asyncio offers.
 """
 
 from __future__ import annotations

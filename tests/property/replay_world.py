@@ -4,6 +4,8 @@ The undisturbed run lets a seeded chance choose among everything that could happ
 copy is taken, a step's function returns, a person decides, the earliest timer fires. A disturbed
 run starts from a prefix of that log and lets results come in the order they came there; then it
 must come to the same end.
+
+Longer than 350 lines: one class, whose every method is one of the things that can happen next.
 """
 
 from __future__ import annotations

@@ -17,7 +17,15 @@ from onbelay_server.domain.state import Decision, RunState
 from onbelay_server.ports.harness import Lost
 from tests.checker import CHECKS, Final
 from tests.contract.entities import append
-from tests.engine_house import RETURNED, PlayedCopy, approval_intent, begin, engine_house, intent
+from tests.engine_house import (
+    RETURNED,
+    PlayedCopy,
+    approval_intent,
+    begin,
+    engine_house,
+    entries,
+    intent,
+)
 from tests.hostile_wakeup import HostileWakeup
 from tests.recorder import Recording
 from tests.resources import ADA
@@ -50,9 +58,9 @@ class Watcher:
         where = Position(after=self.position)
         async with aclosing(watches.watch(ADA, run_id, where)) as watch:
             async for page in watch:
-                self.bodies += [event.body for event in page.events]
+                self.bodies += entries(page.frame)
                 assert page.complete_through >= self.position
-                sequences = [RunEvent.FromString(event.body).sequence for event in page.events]
+                sequences = [RunEvent.FromString(body).sequence for body in entries(page.frame)]
                 first = self.position + 1
                 assert sequences == list(range(first, first + len(sequences)))
                 assert page.complete_through == self.position + len(sequences)

@@ -53,6 +53,11 @@ def test_plain_values_come_back_as_they_were(value: object) -> None:
     assert decode(encode(value)) == value
 
 
+def test_a_number_that_cannot_be_read_again_is_refused() -> None:
+    with pytest.raises(ValueNotStorable):
+        encode(10**5000)
+
+
 @pytest.mark.parametrize(
     "value",
     [

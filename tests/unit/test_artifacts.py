@@ -174,7 +174,6 @@ async def test_a_file_for_a_run_is_an_event_of_it(house: House) -> None:
     saved = ProtoEventCodec().decode(events[-1].body).payload
     assert isinstance(saved, ArtifactSaved)
     assert saved.artifact_id == made.id
-    assert house.wakeup.topics == ["run_1"]
 
 
 async def test_only_who_controls_an_active_run_adds_to_it(house: House) -> None:

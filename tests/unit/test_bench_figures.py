@@ -13,8 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from onbelay_server.bench import machine, suite
+from onbelay_server.bench.failure import BenchFailed
 from onbelay_server.bench.figure import Figure, Target
-from onbelay_server.bench.processes import BenchFailed
 from onbelay_server.bench.report import draw, markdown, table
 from onbelay_server.bench.suite import ROWS, Findings, run_rows
 from onbelay_server.cli import bench

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from onbelay_client import (
     DeadlineExceeded,
@@ -17,14 +18,15 @@ from onbelay_client import (
     Unavailable,
 )
 from onbelay_client import contract as pb
+from onbelay_server.app.credentials import token_digest
+from onbelay_server.cli.application import app
 from onbelay_server.cli.decision import answer_json, pretty, show
 from onbelay_server.cli.developing import agents_in
 from onbelay_server.cli.event_line import event_line
 from onbelay_server.cli.outcome import ExitCode, code_of_error, code_of_run, line_of_error
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
 from onbelay_server.cli.run_view import RunView
-from onbelay_server.cli.terminal import safe, size
-from onbelay_server.cli.tokens import digest
+from onbelay_server.cli.terminal import print_fields, safe, size
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,27 @@ def test_an_approval_shows_its_digest_and_no_escape_of_the_agent() -> None:
     assert '{"rows": 3}' in text
 
 
+def test_an_approval_is_never_cut_at_the_edge() -> None:
+    # Without a terminal consoles do not wrap; a panel must all the same.
+    console = Console(width=60, soft_wrap=True)
+    words = [f"word{number}" for number in range(60)]
+    approval = pb.Approval(id="apr_1", title="Join?", summary=f"- {' '.join(words)}")
+    approval.evidence = json.dumps({"text": " ".join(f"proof{number}" for number in range(60))})
+    with console.capture() as captured:
+        show(approval, console, whole=True)
+    shown = captured.get().split()
+    assert set(words) <= set(shown)
+    assert {f"proof{number}" for number in range(1, 59)} <= set(shown)
+
+
+def test_fields_without_a_terminal_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_fields([("run", "run_1"), ("empty", ""), ("input", '{"text": "' + "x" * 200 + '"}')])
+    assert capsys.readouterr().out.splitlines() == [
+        "run\trun_1",
+        'input\t{"text": "' + "x" * 200 + '"}',
+    ]
+
+
 @pytest.mark.parametrize(
     ("typed", "schema", "sent"),
     [
@@ -167,7 +190,17 @@ def test_sizes() -> None:
 
 
 def test_a_token_is_kept_as_its_sha256() -> None:
-    assert digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert token_digest("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_the_version_needs_no_command() -> None:
+    said = CliRunner().invoke(app, ["--version"])
+    assert (said.exit_code, said.output.split()[0]) == (0, "onbelay")
+
+
+@pytest.mark.parametrize("command", ["serve", "run", "demo", "doctor", "backup", "bench"])
+def test_every_command_is_found(command: str) -> None:
+    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
 
 def test_agents_of_a_file_are_found_without_running_it() -> None:

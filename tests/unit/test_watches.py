@@ -8,6 +8,8 @@ from contextlib import aclosing
 
 import pytest
 
+from onbelay_server.adapters.codec import ProtoEventCodec
+from onbelay_server.app.pauses import Pauses
 from onbelay_server.app.watching.lists import ListWatches
 from onbelay_server.app.watching.tail import MAX_TAIL_EVENTS, Tail
 from onbelay_server.app.watching.watches import (
@@ -18,16 +20,16 @@ from onbelay_server.app.watching.watches import (
     StreamEnd,
     WatchPage,
 )
-from onbelay_server.domain.change import Change, Reads
+from onbelay_server.domain.change import Change, NewEvent, Reads
 from onbelay_server.domain.error import NotFound, OutOfRange
-from onbelay_server.domain.event import LogWritten, ProgressReported
+from onbelay_server.domain.event import LogWritten, OperationStarted, ProgressReported
 from onbelay_server.domain.lifecycle import claimed, ended
-from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import RunState
+from onbelay_server.domain.run import Run, Wait
+from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.transition import Trigger
 from onbelay_server.ports.store import Appended, RunFilter, StoredEvent
 from tests.contract.entities import append, make_run
-from tests.engine_house import EngineHouse
+from tests.engine_house import EngineHouse, entries
 from tests.resources import ADA, BEN, RIVAL
 
 
@@ -54,7 +56,14 @@ async def move(house: EngineHouse, run: Run, *, is_end: bool = False) -> None:
 
 
 def sequences(pages: list[WatchPage]) -> list[int]:
-    return [event.sequence for page in pages for event in page.events]
+    return [number for page in pages for number in numbers(page.frame)]
+
+
+CODEC = ProtoEventCodec()
+
+
+def numbers(frame: bytes) -> list[int]:
+    return [CODEC.decode(body).sequence for body in entries(frame)]
 
 
 async def all_of(watch: AsyncIterator[WatchPage]) -> list[WatchPage]:
@@ -92,7 +101,7 @@ async def test_a_backlog_comes_in_pages_and_live_events_behind_it(house: EngineH
     await move(house, run, is_end=True)
     pages = await watch
     assert sequences(pages) == list(range(3, 1055))
-    assert max(len(page.events) for page in pages) == MAX_PAGE_EVENTS
+    assert max(len(entries(page.frame)) for page in pages) == MAX_PAGE_EVENTS
 
 
 async def test_a_tail_that_lags_is_read_past_from_the_store(house: EngineHouse) -> None:
@@ -119,7 +128,7 @@ async def test_heartbeats_carry_the_position_past_a_filter(house: EngineHouse) -
         assert not beat.done()
         house.clock.advance(10)
         page = await beat
-    assert (list(page.events), page.complete_through, page.run) == ([], 6, None)
+    assert (page.frame, page.complete_through, page.run) == (b"", 6, None)
 
 
 async def test_positions_out_of_range_and_strangers_are_refused(house: EngineHouse) -> None:
@@ -170,11 +179,11 @@ async def test_a_page_of_the_list_that_is_cut_says_so(house: EngineHouse) -> Non
     text = "x" * (MAX_LIST_BYTES - used - small - 4)
     await append(house.store, run.id, text)
     page = await house.watches.list(ADA, run.id, Position(), limit=9, wait_seconds=0)
-    size = sum(len(event.body) for event in page.events)
+    size = sum(len(body) for body in entries(page.frame))
     assert size == MAX_LIST_BYTES
     await append(house.store, run.id)
     page = await house.watches.list(ADA, run.id, Position(), limit=9, wait_seconds=0)
-    assert ([event.sequence for event in page.events], page.complete_through) == ([1, 2, 3], 3)
+    assert (numbers(page.frame), page.complete_through) == ([1, 2, 3], 3)
 
 
 async def test_a_list_waits_for_what_its_filter_lets_through(house: EngineHouse) -> None:
@@ -187,7 +196,7 @@ async def test_a_list_waits_for_what_its_filter_lets_through(house: EngineHouse)
     assert not listing.done()
     await append(house.store, run.id)
     page = await listing
-    assert ([event.sequence for event in page.events], page.complete_through) == ([3], 3)
+    assert (numbers(page.frame), page.complete_through) == ([3], 3)
 
 
 # ---- tails ---------------------------------------------------------------------------------------
@@ -202,7 +211,7 @@ def appended(first: int, last: int) -> Appended:
 
 
 def test_a_tail_answers_only_for_what_it_holds() -> None:
-    tail = Tail(make_run("r", last_sequence=5))
+    tail = Tail(make_run("r", last_sequence=5), CODEC)
     assert tail.after(5, limit=9, max_bytes=99) == ()
     assert tail.after(4, limit=9, max_bytes=99) is None
     tail.append(appended(6, 9))
@@ -213,7 +222,7 @@ def test_a_tail_answers_only_for_what_it_holds() -> None:
 
 
 def test_a_gap_empties_a_tail_and_old_news_are_ignored() -> None:
-    tail = Tail(make_run("r", last_sequence=0))
+    tail = Tail(make_run("r", last_sequence=0), CODEC)
     tail.append(appended(1, 3))
     tail.append(appended(6, 7))
     assert tail.after(3, limit=9, max_bytes=99) is None
@@ -223,7 +232,7 @@ def test_a_gap_empties_a_tail_and_old_news_are_ignored() -> None:
 
 
 def test_a_tail_keeps_the_newest_when_it_is_full() -> None:
-    tail = Tail(make_run("r", last_sequence=0))
+    tail = Tail(make_run("r", last_sequence=0), CODEC)
     tail.append(appended(1, MAX_TAIL_EVENTS + 1))
     assert tail.after(0, limit=9, max_bytes=99) is None
     last = tail.after(MAX_TAIL_EVENTS, limit=9, max_bytes=99)
@@ -276,3 +285,53 @@ async def test_a_list_shows_nobody_elses_runs(house: EngineHouse) -> None:
                 await asyncio.sleep(0.01)
                 house.clock.advance(1)
             assert not (await page).runs
+
+
+# ---- waiting for attention -----------------------------------------------------------------------
+
+
+async def needs_somebody(house: EngineHouse, run: Run, after: int = 0) -> bool:
+    """Whether WaitRun says so at once."""
+    _, timed_out = await house.watches.wait(
+        ADA, run.id, for_attention=True, after_sequence=after, timeout_seconds=0
+    )
+    return not timed_out
+
+
+async def waiting(house: EngineHouse, kind: StepKind, **subject: str) -> Run:
+    """A run that waits for this."""
+    run = await house.start()
+    wait = Wait(run_id=run.id, step_id="s", kind=kind, since_us=1, **subject)  # type: ignore[arg-type]
+    await house.store.write(
+        Reads(runs=[run.id], open_of=[run.id]), lambda rows, at: Change(result=None, put=[wait])
+    )
+    return run
+
+
+async def test_an_operation_needs_somebody_and_a_timer_nobody(house: EngineHouse) -> None:
+    assert not await needs_somebody(house, await waiting(house, StepKind.TIMER))
+    run = await waiting(house, StepKind.OPERATION, operation_id="op_1")
+    assert await needs_somebody(house, run)
+    assert not await needs_somebody(house, run, after=1)
+    began = NewEvent(run.id, OperationStarted(operation_id="op_1", name="scan"), "s")
+    await house.store.write(
+        Reads(runs=[run.id]), lambda rows, at: Change(result=None, events=[began])
+    )
+    assert await needs_somebody(house, run, after=1)
+    assert not await needs_somebody(house, run, after=2)
+
+
+async def test_a_held_run_needs_somebody(house: EngineHouse) -> None:
+    run = await house.start()
+    assert not await needs_somebody(house, run)
+    await Pauses(house.store).pause(ADA, run.id)
+    assert await needs_somebody(house, run)
+    assert await needs_somebody(house, run, after=1)
+    assert not await needs_somebody(house, run, after=2)
+
+
+def test_a_page_that_was_empty_is_asked_for_again() -> None:
+    tail = Tail(make_run("r", last_sequence=0), CODEC)
+    assert tail.page(0, limit=9, max_bytes=9).frame == b""  # type: ignore[union-attr]
+    tail.run = make_run("r", last_sequence=3)
+    assert tail.page(0, limit=9, max_bytes=9) is None

@@ -207,8 +207,8 @@ class Agents:
     ) -> None:
         """Delete an agent; its ended runs keep their revision. Raises NotFound, PermissionDenied,
         FailedPrecondition (AGENT_READ_ONLY, AGENT_IN_USE) or Aborted (ETAG_MISMATCH)."""
-        if once and await self._is_answered(once):
-            return
+        if once and await once.recall(self._store) is not None:
+            return  # a repeat: what it named is gone
         found = await self.find(caller.tenant, agent)
         check_changeable(found, caller)
         await self._check_unused(found)
@@ -222,14 +222,6 @@ class Agents:
 
         reads = Reads(agents=[found.id], requests=[once.key] if once else [])
         await self._store.write(reads, decide)
-
-    async def _is_answered(self, once: Idempotency) -> bool:
-        """Whether this is a repeat: what it named may be gone by now."""
-        unit = await self._store.write(
-            Reads(requests=[once.key]),
-            lambda rows, now_us: Change(result=once.answered(rows) is not None),
-        )
-        return unit.result
 
     async def _check_unused(self, agent: Agent) -> None:
         everything = Viewer(tenant=agent.tenant, principal="", is_admin=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 from collections.abc import Collection
@@ -52,11 +51,6 @@ class OperationTokens:
 
     def _tag(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, "sha256")
-
-
-def token_digest(token: str) -> str:
-    """What is stored of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class OperationCredentials:

@@ -6,8 +6,9 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from onbelay_server.app.credentials import token_digest
 from onbelay_server.app.idempotency import Idempotency
-from onbelay_server.app.operation_token import OperationTokens, token_digest
+from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.app.schema import load_json, value_violations
 from onbelay_server.app.visibility import seen
 from onbelay_server.domain.change import Change, Entity, NewEvent, Reads, Rows
@@ -82,7 +83,11 @@ class Operations:
     ) -> Change[Operation]:
         run = rows.run(operation.run_id)
         if run is None or run.state.is_final:
-            raise FailedPrecondition("the operation's run has ended", reason="OPERATION_CLOSED")
+            raise FailedPrecondition(
+                "the operation's run has ended",
+                reason="OPERATION_CLOSED",
+                metadata={"state": OperationState.VOIDED.value},
+            )
         wait = next((w for w in rows.waits(run.id) if w.operation_id == operation.id), None)
         event = OperationCompleted(
             operation_id=operation.id,
@@ -103,20 +108,30 @@ class Operations:
         return Change(result=operation, put=put, delete=delete, events=events)
 
     def _entitled(self, caller: Principal, operation: Operation, token: str) -> str:
-        """By whom it is completed; empty when by its own token."""
+        """By whom it is completed; empty when by its own token. Who holds no token and may not see
+        the run learns nothing, whatever their scopes are."""
         if caller.id == f"operation:{operation.id}":
             return ""
-        if token:
-            digest = token_digest(token)
-            is_ours = self._tokens.read(token) == (operation.id, operation.tenant)
-            if not is_ours or not hmac.compare_digest(digest, operation.token_sha256):
-                raise PermissionDenied(
-                    "the token is not that of this operation", reason="OPERATION_TOKEN_INVALID"
-                )
+        if token and self._is_its_token(operation, token):
             return ""
+        viewer, starter = caller.viewer, operation.starter
+        if not viewer.sees(
+            tenant=operation.tenant, starter=starter, agent_owner=operation.agent_owner
+        ):
+            raise _unknown()
+        if token:
+            raise PermissionDenied(
+                "the token is not that of this operation", reason="OPERATION_TOKEN_INVALID"
+            )
         if Scope.OPERATIONS_COMPLETE not in caller.scopes:
             raise PermissionDenied("operations:complete or the operation's token is needed")
+        if not viewer.controls(tenant=operation.tenant, starter=starter):
+            raise PermissionDenied("only the run's starter and the tenant's admin may do this")
         return caller.id
+
+    def _is_its_token(self, operation: Operation, token: str) -> bool:
+        is_ours = self._tokens.read(token) == (operation.id, operation.tenant)
+        return is_ours and hmac.compare_digest(token_digest(token), operation.token_sha256)
 
     async def get(self, caller: Principal, operation_id: str) -> Operation:
         """One operation of a run the caller sees. Raises NotFound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
@@ -9,11 +10,12 @@ from dataclasses import dataclass, replace
 
 from onbelay_server.app.agent_rules import hindrance
 from onbelay_server.app.agents import Agents, AgentView
+from onbelay_server.app.engine.dispatcher import Slot
 from onbelay_server.app.idempotency import Idempotency
 from onbelay_server.app.schema import load_json, value_violations
 from onbelay_server.app.visibility import seen, sees_file
 from onbelay_server.domain.artifact import Artifact
-from onbelay_server.domain.change import Change, Reads, Rows
+from onbelay_server.domain.change import Change, Decide, Reads, Rows
 from onbelay_server.domain.error import (
     DomainError,
     FailedPrecondition,
@@ -22,7 +24,7 @@ from onbelay_server.domain.error import (
     PermissionDenied,
 )
 from onbelay_server.domain.ids import make_id
-from onbelay_server.domain.lifecycle import launched
+from onbelay_server.domain.lifecycle import claimed, launched
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
 from onbelay_server.ports.catalog import Catalog
@@ -65,8 +67,11 @@ class Starts:
         catalog: Catalog,
         tools: Tools,
         clock: Clock,
+        reserve: Callable[[], Slot | None],
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        """`reserve` gives a slot of this process, where a run may begin at once."""
+        self._reserve = reserve
         self._store = store
         self._agents = agents
         self._catalog = catalog
@@ -97,7 +102,9 @@ class Starts:
         _check_allowed(view, caller)
         obstacle = hindrance(view.revision, self._catalog, self._tools)
         if obstacle is not None:
-            raise FailedPrecondition(obstacle, reason="AGENT_NOT_STARTABLE")
+            raise FailedPrecondition(
+                obstacle, reason="AGENT_NOT_STARTABLE", metadata={"problem": obstacle}
+            )
         _check_input(view, order)
         files = await self._files(caller, order.input_artifacts or {})
         run = self._run(caller, order, view)
@@ -117,26 +124,46 @@ class Starts:
         run = replace(run, input_artifacts={copy.name: copy.id for copy in copies})
         digest = hashlib.sha256(run.input_json.encode()).hexdigest()
 
+        slot = self._reserve() if _ready(order, run.create_us) == run.create_us else None
+
         def start(rows: Rows, now_us: int) -> Change[Started]:
             earlier_id = order.idempotency.answered(rows)
             if earlier_id is not None:
                 return Change(result=Started(run=replace(run, id=earlier_id), already_started=True))
-            if rows.agent(view.agent.id) is None:
+            agent = rows.agent(view.agent.id)
+            if agent is None or agent.delete_us is not None:
                 raise NotFound("no such agent", metadata={"resource": "agent"})
             new = replace(run, create_us=now_us, update_us=now_us, ready_us=_ready(order, now_us))
+            events = [launched(new, digest)]
+            if slot is not None:
+                new, claim = claimed(new, slot.owner, now_us + slot.lease_us, now_us)
+                events.append(claim)
             remembered = order.idempotency.remembered(new.id, now_us)
             return Change(
                 result=Started(run=new, already_started=False),
                 put=[new, remembered, *copies],
-                events=[launched(new, digest)],
+                events=events,
             )
 
         reads = Reads(runs=[run.id], agents=[view.agent.id], requests=[order.idempotency.key])
-        committed = await self._store.write(reads, start)
-        started = committed.result
+        # Not the caller's to cancel: what is committed as claimed must be driven.
+        started = await asyncio.shield(asyncio.ensure_future(self._commit(reads, start, slot)))
         if not started.already_started:
-            return replace(started, run=committed.runs[run.id].run)
+            return started
         return replace(started, run=await self._earlier(started.run.id))
+
+    async def _commit(self, reads: Reads, start: Decide[Started], slot: Slot | None) -> Started:
+        try:
+            committed = await self._store.write(reads, start)
+            started = committed.result
+            if not started.already_started:
+                started = replace(started, run=committed.runs[started.run.id].run)
+                if slot is not None:
+                    slot.drive(started.run)
+            return started
+        finally:
+            if slot is not None:
+                slot.release()
 
     async def _earlier(self, run_id: str) -> Run:
         run = await self._store.run(run_id)

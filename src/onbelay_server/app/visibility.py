@@ -10,9 +10,7 @@ from onbelay_server.domain.run import Run
 
 def sees(caller: Principal, run: Run) -> bool:
     """Whether the caller may read the run."""
-    return caller.viewer.sees(
-        tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner
-    )
+    return caller.viewer.sees(tenant=run.tenant, starter=run.starter, agent_owner=run.agent_owner)
 
 
 def controls(caller: Principal, run: Run) -> bool:

@@ -6,8 +6,9 @@ import time
 from collections import defaultdict
 from typing import Any
 
+from onbelay_server.bench.failure import BenchFailed
 from onbelay_server.bench.figure import Figure, Target
-from onbelay_server.bench.processes import BenchFailed, client_job, measured
+from onbelay_server.bench.processes import client_job, measured
 from onbelay_server.bench.session import Session
 
 Answers = dict[str, list[dict[str, Any]]]

@@ -12,10 +12,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from onbelay_server.bench.failure import BenchFailed
+from onbelay_server.bench.scratch import scratch_database
 
 START_SECONDS = 60.0
 JOB_SECONDS = 900.0
@@ -23,10 +26,6 @@ END_SECONDS = 60.0
 TOKENS = 8
 """Credentials of as many tenant admins: one caller may hold 256 streams."""
 AGENTS = ("emitter", "prompt", "stepper", "waiter", "holder")
-
-
-class BenchFailed(Exception):
-    """A measurement did not come about; the text says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,8 @@ class Server:
 @contextmanager
 def reference_server() -> Iterator[Server]:
     """The reference server, until the block ends."""
-    with _serving([sys.executable, "-m", "onbelay_server.bench.reference"]) as (address, pid):
+    command = [sys.executable, "-m", "onbelay_server.bench.reference"]
+    with _serving(command, _environment()) as (address, pid):
         yield Server(address, pid)
 
 
@@ -57,7 +57,9 @@ def service(
 ) -> Iterator[Server]:
     """The service on an empty state folder, until the block ends. `variant`: full, normal (SQLite)
     or postgres. With `profile` it runs under the profiler, which writes there."""
-    with tempfile.TemporaryDirectory(prefix="onbelay-bench-") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="onbelay-bench-"))
+        environment = _environment()
         tokens = [secrets.token_urlsafe(32) for _ in range(TOKENS)]
         tokens_file = Path(folder) / "tokens.json"
         tokens_file.write_text(json.dumps({"tokens": [_entry(*one) for one in enumerate(tokens)]}))
@@ -72,11 +74,13 @@ def service(
         if variant == "postgres":
             if postgres is None:
                 raise BenchFailed("PostgreSQL needs --postgres URL")
-            command += ["--database", postgres]
+            database = stack.enter_context(scratch_database(postgres))
+            environment["ONBELAY_DATABASE"] = database  # its password is not for a command line
+            _migrate(environment)
         else:
             command += ["--synchronous", variant.upper()]
-        with _serving(command) as (address, pid):
-            yield Server(address, pid, tokens)
+        address, pid = stack.enter_context(_serving(command, environment))
+        yield Server(address, pid, tokens)
 
 
 def _entry(number: int, token: str) -> dict[str, Any]:
@@ -84,10 +88,20 @@ def _entry(number: int, token: str) -> dict[str, Any]:
     return {"tenant": "bench", "user": f"bench-{number}", "sha256": digest, "roles": ["admin"]}
 
 
+def _environment() -> dict[str, str]:
+    """Ours, without what it says of a server: that must not change what is measured."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("ONBELAY_")}
+
+
+def _migrate(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "onbelay_server", "migrate"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise BenchFailed(f"onbelay migrate failed: {done.stderr.strip()[-500:]}")
+
+
 @contextmanager
-def _serving(command: Sequence[str]) -> Iterator[tuple[str, int]]:
-    # What the environment says of a server must not change what is measured.
-    environment = {key: value for key, value in os.environ.items() if key[:8] != "ONBELAY_"}
+def _serving(command: Sequence[str], environment: dict[str, str]) -> Iterator[tuple[str, int]]:
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment

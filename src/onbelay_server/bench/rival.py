@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from onbelay_server.bench.processes import BenchFailed
+from onbelay_server.bench.failure import BenchFailed
 
 PROGRAM = """
 import logging, sys, time

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onbelay_server.bench import delivery_rows, growth_rows, latency_rows, machine
+from onbelay_server.bench.failure import BenchFailed
 from onbelay_server.bench.figure import Figure
-from onbelay_server.bench.processes import BenchFailed
 from onbelay_server.bench.session import Session
 
 Row = Callable[[Session], list[Figure]]

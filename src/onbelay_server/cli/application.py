@@ -16,6 +16,7 @@ from onbelay_server.cli import (
     approvals,
     artifacts,
     backup,
+    bench,
     demo,
     developing,
     doctor,
@@ -46,20 +47,26 @@ app.add_typer(operations.app, name="operations")
 app.add_typer(agents.app, name="agents")
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(tokens.app, name="token")
-for part in (doctor, backup):
+for part in (doctor, backup, bench):
     app.add_typer(part.app)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        sys.stdout.write(f"onbelay {importlib.metadata.version('onbelay-server')}\n")
+        raise typer.Exit
 
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version and end.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Run AI agents as durable runs: watched, approved, stopped, replayed."""
-    if version:
-        sys.stdout.write(f"onbelay {importlib.metadata.version('onbelay-server')}\n")
-        raise typer.Exit
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from onbelay_client import contract as pb
 from onbelay_client.protojson import to_datetime
 from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.decision import answer_json, check_decidable, show
-from onbelay_server.cli.outcome import CommandFailed
+from onbelay_server.cli.outcome import CommandFailed, ExitCode
 from onbelay_server.cli.terminal import age, out, person_present, print_fields, print_table
 
 app = typer.Typer(no_args_is_help=True, help="See what runs ask people, and decide it.")
@@ -113,7 +113,8 @@ def approve(
         if not yes:
             if connection.as_json or not person_present():
                 raise CommandFailed(
-                    "nobody is here to look at it: give --sha256 of what you saw, or --yes"
+                    "nobody is here to look at it: give --sha256 of what you saw, or --yes",
+                    ExitCode.USAGE,
                 )
             typer.confirm("Approve?", abort=True, err=True)
         sha256 = approval.body_sha256

@@ -31,7 +31,8 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Smaller sizes: a first look.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Measurements of each.")] = ROUNDS,
     postgres: Annotated[
-        str | None, typer.Option(help="postgresql://… of an empty database to measure as well.")
+        str | None,
+        typer.Option(help="postgresql://… where it may make databases."),
     ] = None,
     dbos: Annotated[
         Path | None, typer.Option(help="A Python that has dbos, to compare S10.", dir_okay=False)

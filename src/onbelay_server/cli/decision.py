@@ -52,7 +52,10 @@ def show(approval: pb.Approval, console: Console, *, whole: bool = False) -> Non
             subtitle=Text(approval.id, style="dim"),
             border_style="yellow",
             padding=(1, 2),
-        )
+        ),
+        # Whatever it goes to: a panel that does not wrap is cut, and the rest would be approved
+        # unseen.
+        soft_wrap=False,
     )
 
 

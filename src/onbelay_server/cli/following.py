@@ -33,6 +33,8 @@ class Follower:
     may_ask: bool = False
     leaves_when_asked: bool = False
     """Return as soon as the run needs a person and nobody here decides."""
+    may_decide_later: bool = True
+    """Whether what is left can be decided by other commands; they are named then."""
 
     def follow(self, run_id: str, after: int = 0) -> pb.Run:
         """Show the run from a sequence on until it ended; gives the run as it is then."""
@@ -89,6 +91,7 @@ class Follower:
                 decided = False
             if not decided:
                 left = True
+            if not decided and self.may_decide_later:
                 self.console.print(Text(f"Decide it with: {how_to_decide(approval)}"))
         return not left
 

@@ -119,7 +119,7 @@ def print_run(run: pb.Run) -> None:
             ("rerun of", run.rerun_of),
             ("session", run.session_id),
             ("waits for", ", ".join(wait_text(wait) for wait in run.waits)),
-            ("held", pause_text(run.pause) if run.HasField("pause") else ""),
+            ("pause", pause_text(run.pause) if run.HasField("pause") else ""),
             ("stop", f"{run.stop.requested_by}: {run.stop.reason}" if run.HasField("stop") else ""),
             ("winding down", ", ".join(run.stop.waiting_for)),
             ("not stopped", ", ".join(run.stop.not_stopped)),
@@ -298,4 +298,4 @@ def delete_run(
     if connection.as_json:
         connection.print_json(reply)
         return
-    err().print(Text(f"Deleted {reply.deleted_runs} runs"))
+    err().print(Text(f"Deleted {reply.deleted_runs} run{'' if reply.deleted_runs == 1 else 's'}"))

@@ -25,6 +25,11 @@ from onbelay_server.cli.terminal import err, out, person_present, safe
 
 app = typer.Typer()
 
+_GONE = (
+    "It waits for a person, and ends here with the server it brought: run it at a terminal, "
+    "or on a server that stays (`onbelay serve --agents FILE:FUNCTION`)."
+)
+
 
 @command(app, "run")
 def run(
@@ -61,6 +66,11 @@ def run(
         session=session,
         request_id=request_id,
     )
+    if agent.endswith(".py"):
+        raise CommandFailed(
+            f"which agent of the file? Say {agent}:FUNCTION, or `onbelay dev {agent}` to serve all",
+            ExitCode.USAGE,
+        )
     if ":" not in agent:
         raise typer.Exit(request.run_on(connection, watch=watch))
     if server_was_named(connection.server):
@@ -80,7 +90,7 @@ def run(
         EmbeddedServer(private_settings(Path(folder), [agent])) as serving,
         closing(connected(serving, as_json=connection.as_json)) as here,
     ):
-        code = request.run_on(here, watch=True)
+        code = request.run_on(here, watch=True, server_ends=True)
     raise typer.Exit(code)
 
 
@@ -106,8 +116,11 @@ class _Request:
         self._session = session
         self._request_id = request_id
 
-    def run_on(self, connection: Connection, *, watch: bool) -> ExitCode:
-        """Upload, start, follow and print; the exit code says how the run ended."""
+    def run_on(self, connection: Connection, *, watch: bool, server_ends: bool = False) -> ExitCode:
+        """Upload, start, follow and print; the exit code says how the run ended.
+
+        `server_ends` with this command: then nothing can be decided later.
+        """
         client = connection.client
         files = {
             name: client.artifacts.put(path, name).artifact.id for name, path in self._files.items()
@@ -129,10 +142,17 @@ class _Request:
             return ExitCode.SUCCEEDED
         console = err()
         follower = Follower(
-            client=client, console=console, may_ask=person_present(), leaves_when_asked=True
+            client=client,
+            console=console,
+            may_ask=person_present(),
+            leaves_when_asked=True,
+            may_decide_later=not server_ends,
         )
         finished = follower.follow(started.run.id)
-        print_output(finished, console)
+        if server_ends and not is_final(finished):
+            console.print(Text(_GONE))
+        else:
+            print_output(finished, console)
         return code_of_run(finished)
 
 

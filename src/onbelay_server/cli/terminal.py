@@ -69,7 +69,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 
 def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
-    """Names and values under each other; empty values are left out."""
+    """Names and values under each other; empty values are left out. Without a terminal one line
+    a field, name and value separated by a tab."""
+    if not sys.stdout.isatty():
+        for name, value in fields:
+            if value:
+                sys.stdout.write(f"{name}\t{safe(str(value))}\n")
+        return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

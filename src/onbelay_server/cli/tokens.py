@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import sys
@@ -11,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from onbelay_server.app.credentials import token_digest
 from onbelay_server.cli.outcome import CommandFailed
 from onbelay_server.cli.terminal import err, out
 from onbelay_server.config import Settings
@@ -51,7 +51,7 @@ def make(
         f"user = {json.dumps(user)}",
         f"roles = {json.dumps(role or ['developer'])}",
         f"person = {json.dumps(not program)}",
-        f"sha256 = {json.dumps(digest(token))}",
+        f"sha256 = {json.dumps(token_digest(token))}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     err().print(Text(f"The token, shown once: {token}"))
@@ -66,9 +66,4 @@ def hash_token() -> None:
         token = sys.stdin.readline().strip()
     if not token:
         raise CommandFailed("no token was given")
-    out().print(Text(digest(token)))
-
-
-def digest(token: str) -> str:
-    """SHA-256 of a token, lower-case hex."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    out().print(Text(token_digest(token)))

@@ -150,7 +150,11 @@ def _check_repeat(approval: Approval, verdict: Verdict) -> None:
     if approval.state is ApprovalState.EXPIRED:
         raise FailedPrecondition("the approval has expired", reason="APPROVAL_EXPIRED")
     if approval.decision is None:
-        raise FailedPrecondition(f"the approval is {approval.state}", reason="APPROVAL_NOT_PENDING")
+        raise FailedPrecondition(
+            f"the approval is {approval.state}",
+            reason="APPROVAL_NOT_PENDING",
+            metadata={"state": approval.state.value},
+        )
     same = (
         approval.decision is verdict.decision
         and approval.comment == verdict.comment

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onbelay_server.domain.change import Change, Entity, NewEvent, Rows
-from onbelay_server.domain.error import FailedPrecondition
-from onbelay_server.domain.lifecycle import moved
+from onbelay_server.domain.lifecycle import check_active, moved
 from onbelay_server.domain.run import Pause, Run
 from onbelay_server.domain.state import RunState
 from onbelay_server.domain.stopping import subtree
@@ -17,14 +16,13 @@ def pause_tree(rows: Rows, run: Run, requested_by: str, now_us: int) -> Change[R
     """Pause a run and everything below it; what runs is paused at its next boundary.
 
     Twice is harmless. Raises FailedPrecondition (RUN_NOT_ACTIVE) for a run that ended or stops."""
-    if run.state.is_final or run.state is RunState.STOPPING:
-        raise FailedPrecondition(f"the run is {run.state}", reason="RUN_NOT_ACTIVE")
+    check_active(run)
     pause = Pause(requested_by=requested_by, request_us=now_us)
     put: list[Entity] = []
     events: list[NewEvent] = []
     answer = run
     for member in subtree(rows.tree(run.root_id), run.id):
-        if member.state.is_final or member.state is RunState.STOPPING or member.pause is not None:
+        if not member.state.is_active or member.pause is not None:
             continue
         if member.state is RunState.RUNNING:
             after = replace(member, pause=pause, update_us=now_us)

@@ -26,7 +26,7 @@ class StopOrder:
 
 
 @dataclass(slots=True)
-class Parts:
+class _Draft:
     """A change that is being put together."""
 
     put: list[Entity] = field(default_factory=list)
@@ -38,15 +38,15 @@ def stop_tree(rows: Rows, run: Run, order: StopOrder, now_us: int) -> Change[Run
     """Stop a run and everything below it. A run that ended, or is stopping already, stays as it is.
 
     Needs the run's tree and its parent."""
-    parts = Parts()
+    draft = _Draft()
     answer = run
     for member in subtree(rows.tree(run.root_id), run.id):
-        after = _stop(rows, parts, member, order, now_us)
+        after = _stop(rows, draft, member, order, now_us)
         if member.id == run.id:
             answer = after
     if answer is not run and answer.state.is_final:
-        _tell_parent(rows, parts, answer, now_us)
-    return Change(result=answer, put=parts.put, delete=parts.delete, events=parts.events)
+        _tell_parent(rows, draft, answer, now_us)
+    return Change(result=answer, put=draft.put, delete=draft.delete, events=draft.events)
 
 
 def concluded(
@@ -56,10 +56,10 @@ def concluded(
     stopped, and a parent that waits for it goes on. `moves` are its last events.
 
     Needs the run's open rows, its parent with its open rows and, if it has children, its tree."""
-    parts = Parts()
-    _close(rows, parts, after.id, "the run ended", now_us)
-    parts.put.append(after)
-    parts.events += moves
+    draft = _Draft()
+    _close(rows, draft, after.id, "the run ended", now_us)
+    draft.put.append(after)
+    draft.events += moves
     if after.child_count:
         order = StopOrder(
             run_id=after.id,
@@ -69,9 +69,9 @@ def concluded(
             kill_us=kill_us,
         )
         for member in subtree(rows.tree(after.root_id), after.id)[1:]:
-            _stop(rows, parts, member, order, now_us)
-    _tell_parent(rows, parts, after, now_us)
-    return Change(result=after, put=parts.put, delete=parts.delete, events=parts.events)
+            _stop(rows, draft, member, order, now_us)
+    _tell_parent(rows, draft, after, now_us)
+    return Change(result=after, put=draft.put, delete=draft.delete, events=draft.events)
 
 
 def wound_down(
@@ -109,10 +109,10 @@ def subtree(tree: list[Run], top_id: str) -> list[Run]:
     return below
 
 
-def _stop(rows: Rows, parts: Parts, member: Run, order: StopOrder, now_us: int) -> Run:
-    if member.state.is_final or member.state is RunState.STOPPING:
+def _stop(rows: Rows, draft: _Draft, member: Run, order: StopOrder, now_us: int) -> Run:
+    if not member.state.is_active:
         return member
-    _close(rows, parts, member.id, "the run was stopped", now_us)
+    _close(rows, draft, member.id, "the run was stopped", now_us)
     stop = StopRequest(
         requested_by=order.requested_by,
         reason=order.reason,
@@ -143,21 +143,21 @@ def _stop(rows: Rows, parts: Parts, member: Run, order: StopOrder, now_us: int) 
             changed_by=order.requested_by,
             stop=stop,
         )
-    parts.put.append(after)
-    parts.events += moves
+    draft.put.append(after)
+    draft.events += moves
     return after
 
 
-def _close(rows: Rows, parts: Parts, run_id: str, reason: str, now_us: int) -> None:
+def _close(rows: Rows, draft: _Draft, run_id: str, reason: str, now_us: int) -> None:
     """Everything the run waited for, or kept for its agent, loses its object."""
     put, events = closed(rows, run_id, reason, now_us)
-    parts.put += put
-    parts.events += events
-    parts.delete += [*rows.waits(run_id), *rows.unread(run_id)]
+    draft.put += put
+    draft.events += events
+    draft.delete += [*rows.waits(run_id), *rows.unread(run_id)]
 
 
-def _tell_parent(rows: Rows, parts: Parts, child: Run, now_us: int) -> None:
+def _tell_parent(rows: Rows, draft: _Draft, child: Run, now_us: int) -> None:
     put, delete, events = child_ended(rows, child, now_us)
-    parts.put += put
-    parts.delete += delete
-    parts.events += events
+    draft.put += put
+    draft.delete += delete
+    draft.events += events

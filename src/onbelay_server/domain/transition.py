@@ -53,8 +53,8 @@ class Trigger(StrEnum):
     """The agent raised, or cannot be run."""
 
 
-_ACTIVE = frozenset(RunState) - FINAL
-_UNSTOPPED = _ACTIVE - {STOPPING}
+_UNFINISHED = frozenset(RunState) - FINAL
+_ACTIVE = frozenset(state for state in RunState if state.is_active)
 
 TABLE: dict[Trigger, tuple[frozenset[RunState], frozenset[RunState]]] = {
     Trigger.CLAIM: (frozenset({QUEUED}), frozenset({RUNNING})),
@@ -64,11 +64,11 @@ TABLE: dict[Trigger, tuple[frozenset[RunState], frozenset[RunState]]] = {
     Trigger.ACCEPT: (frozenset({REVIEWING}), frozenset({SUCCEEDED})),
     Trigger.PAUSE: (WAITING | {QUEUED, REVIEWING, RUNNING}, frozenset({PAUSED})),
     Trigger.RESUME: (frozenset({PAUSED}), frozenset({QUEUED})),
-    Trigger.STOP: (_ACTIVE, frozenset({STOPPING, STOPPED})),
+    Trigger.STOP: (_UNFINISHED, frozenset({STOPPING, STOPPED})),
     Trigger.WOUND_DOWN: (frozenset({STOPPING}), frozenset({STOPPED})),
     Trigger.LOSE: (frozenset({RUNNING}), frozenset({QUEUED})),
     Trigger.EXHAUST: (frozenset({QUEUED, RUNNING}), frozenset({FAILED})),
-    Trigger.BREACH: (_UNSTOPPED, frozenset({FAILED})),
+    Trigger.BREACH: (_ACTIVE, frozenset({FAILED})),
     Trigger.RETURN: (frozenset({RUNNING}), frozenset({SUCCEEDED})),
     Trigger.RAISE: (frozenset({RUNNING}), frozenset({FAILED})),
 }

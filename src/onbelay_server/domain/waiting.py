@@ -19,6 +19,9 @@ from onbelay_server.domain.run import Run, Wait, waiting_state
 from onbelay_server.domain.state import ApprovalState, RunState, StepKind
 from onbelay_server.domain.transition import Trigger
 
+LAST_US = 253_402_300_799 * 1_000_000
+"""The last second of the year 9999: no later time can be written in the contract."""
+
 
 def parked(run: Run, waits: list[Wait], now_us: int) -> tuple[Run, NewEvent]:
     """A running run whose every branch waits gives its worker back."""

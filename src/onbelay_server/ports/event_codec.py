@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,4 +48,9 @@ class EventCodec(Protocol):
 
     def number(self, kind: type[EventPayload]) -> int:
         """The number of a kind, as `kind` gives it for a payload: for queries by kind."""
+        ...
+
+    def frame(self, bodies: Iterable[bytes]) -> bytes:
+        """Stamped events as the entries of a reply: its first bytes, which more fields may follow.
+        No event is read."""
         ...

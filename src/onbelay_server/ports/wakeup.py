@@ -14,8 +14,8 @@ class Wakeup(Protocol):
 
     A hint may be lost, doubled, late or out of order: whoever waits also looks by itself from time
     to time, so that a lost hint costs time and nothing else. Topics: a run's id (its log or row
-    changed), `ready` (a run may be claimable), `due` (a wait with an end was made), `list` (some
-    run or approval changed; for lists that are watched).
+    changed), `ready` (a run may be claimable), `list` (some run or approval changed; for lists that
+    are watched).
     """
 
     def wake(self, topics: Iterable[str]) -> None:

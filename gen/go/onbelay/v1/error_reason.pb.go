@@ -49,7 +49,7 @@ const (
 	// Any call, UNIMPLEMENTED: no such service or method.
 	ErrorReason_ERROR_REASON_METHOD_UNKNOWN ErrorReason = 6
 	// Any call, UNIMPLEMENTED: the contract has it, this version of the server does
-	// not. Metadata: method.
+	// not. Metadata: method, or field where it is one field of a request.
 	ErrorReason_ERROR_REASON_RPC_NOT_BUILT ErrorReason = 7
 	// Any call, RESOURCE_EXHAUSTED with RetryInfo: too many calls in a time.
 	// Metadata: limit.

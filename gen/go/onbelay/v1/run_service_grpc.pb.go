@@ -64,8 +64,9 @@ const (
 type RunServiceClient interface {
 	// Starts a run. It is durable before this returns; nothing it does waits for the
 	// caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-	// AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
-	// SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
+	// AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH,
+	// PAYLOAD_TOO_LARGE, SESSION_BUSY, SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER),
+	// QUOTA_EXCEEDED, RPC_NOT_BUILT (a field that this version does not know),
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	StartRun(ctx context.Context, in *StartRunRequest, opts ...grpc.CallOption) (*StartRunResponse, error)
 	// One run in full. Fails with NOT_FOUND.
@@ -104,9 +105,9 @@ type RunServiceClient interface {
 	// TOO_MANY_STREAMS; ends with UNAVAILABLE / DRAINING after a reply with `end`
 	// RECONNECT.
 	WatchRun(ctx context.Context, in *WatchRunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRunResponse], error)
-	// Streams the latest state of all runs that a filter matches, and the approvals the
-	// caller may decide. Fails with TOO_MANY_STREAMS, QUOTA_EXCEEDED (over 500 matches);
-	// ends as WatchRun does.
+	// Streams the latest state of the runs that a filter matches, the newest 500 at most,
+	// and the approvals the caller may decide. Fails with TOO_MANY_STREAMS; ends as
+	// WatchRun does.
 	WatchRuns(ctx context.Context, in *WatchRunsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRunsResponse], error)
 	// A page of a run's events: the unary twin of WatchRun. Fails with NOT_FOUND,
 	// POSITION_OUT_OF_RANGE.
@@ -119,7 +120,7 @@ type RunServiceClient interface {
 	// credential with the scope `approvals:decide` may. An equal decision again is OK.
 	// Fails with NOT_FOUND, SCOPE_MISSING, NOT_A_PERSON, NOT_AN_APPROVER, HASH_MISMATCH,
 	// APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_NOT_PENDING, DECISION_NOT_ALLOWED,
-	// SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, REQUEST_ID_REUSED,
+	// SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, RUN_NOT_ACTIVE, REQUEST_ID_REUSED,
 	// REQUEST_IN_PROGRESS.
 	DecideApproval(ctx context.Context, in *DecideApprovalRequest, opts ...grpc.CallOption) (*DecideApprovalResponse, error)
 	// Replaces the arguments of a call that waits for approval by edited ones, as a new
@@ -131,8 +132,8 @@ type RunServiceClient interface {
 	UndoApproval(ctx context.Context, in *UndoApprovalRequest, opts ...grpc.CallOption) (*UndoApprovalResponse, error)
 	// Completes an operation that a run began, before or after the run waits for it.
 	// Takes the operation's own token, in the request or as the credential, or the scope
-	// `operations:complete`. As a credential it is good for this call, on this operation,
-	// and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+	// `operations:complete` of the run\'s starter or the tenant\'s admin. As a credential
+	// the token is good for this call, on this operation, and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
 	// OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	CompleteOperation(ctx context.Context, in *CompleteOperationRequest, opts ...grpc.CallOption) (*CompleteOperationResponse, error)
@@ -141,8 +142,8 @@ type RunServiceClient interface {
 	// Operations the caller may see, newest first. Fails with PAGE_TOKEN_INVALID.
 	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
 	// Uploads one chunk of an artifact. Repeating a chunk is OK. Fails with NOT_FOUND,
-	// UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH, CONTENT_HOLDS_SECRET,
-	// PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
+	// RUN_NOT_ACTIVE, UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH,
+	// CONTENT_HOLDS_SECRET, PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
 	PutArtifact(ctx context.Context, in *PutArtifactRequest, opts ...grpc.CallOption) (*PutArtifactResponse, error)
 	// The artifacts of a run, in the order in which they were saved. Fails with
 	// NOT_FOUND, PAGE_TOKEN_INVALID.
@@ -486,8 +487,9 @@ type RunService_ExportAuditClient = grpc.ServerStreamingClient[ExportAuditRespon
 type RunServiceServer interface {
 	// Starts a run. It is durable before this returns; nothing it does waits for the
 	// caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-	// AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
-	// SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
+	// AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH,
+	// PAYLOAD_TOO_LARGE, SESSION_BUSY, SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER),
+	// QUOTA_EXCEEDED, RPC_NOT_BUILT (a field that this version does not know),
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	StartRun(context.Context, *StartRunRequest) (*StartRunResponse, error)
 	// One run in full. Fails with NOT_FOUND.
@@ -526,9 +528,9 @@ type RunServiceServer interface {
 	// TOO_MANY_STREAMS; ends with UNAVAILABLE / DRAINING after a reply with `end`
 	// RECONNECT.
 	WatchRun(*WatchRunRequest, grpc.ServerStreamingServer[WatchRunResponse]) error
-	// Streams the latest state of all runs that a filter matches, and the approvals the
-	// caller may decide. Fails with TOO_MANY_STREAMS, QUOTA_EXCEEDED (over 500 matches);
-	// ends as WatchRun does.
+	// Streams the latest state of the runs that a filter matches, the newest 500 at most,
+	// and the approvals the caller may decide. Fails with TOO_MANY_STREAMS; ends as
+	// WatchRun does.
 	WatchRuns(*WatchRunsRequest, grpc.ServerStreamingServer[WatchRunsResponse]) error
 	// A page of a run's events: the unary twin of WatchRun. Fails with NOT_FOUND,
 	// POSITION_OUT_OF_RANGE.
@@ -541,7 +543,7 @@ type RunServiceServer interface {
 	// credential with the scope `approvals:decide` may. An equal decision again is OK.
 	// Fails with NOT_FOUND, SCOPE_MISSING, NOT_A_PERSON, NOT_AN_APPROVER, HASH_MISMATCH,
 	// APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_NOT_PENDING, DECISION_NOT_ALLOWED,
-	// SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, REQUEST_ID_REUSED,
+	// SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, RUN_NOT_ACTIVE, REQUEST_ID_REUSED,
 	// REQUEST_IN_PROGRESS.
 	DecideApproval(context.Context, *DecideApprovalRequest) (*DecideApprovalResponse, error)
 	// Replaces the arguments of a call that waits for approval by edited ones, as a new
@@ -553,8 +555,8 @@ type RunServiceServer interface {
 	UndoApproval(context.Context, *UndoApprovalRequest) (*UndoApprovalResponse, error)
 	// Completes an operation that a run began, before or after the run waits for it.
 	// Takes the operation's own token, in the request or as the credential, or the scope
-	// `operations:complete`. As a credential it is good for this call, on this operation,
-	// and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+	// `operations:complete` of the run\'s starter or the tenant\'s admin. As a credential
+	// the token is good for this call, on this operation, and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
 	// OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
 	// REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
 	CompleteOperation(context.Context, *CompleteOperationRequest) (*CompleteOperationResponse, error)
@@ -563,8 +565,8 @@ type RunServiceServer interface {
 	// Operations the caller may see, newest first. Fails with PAGE_TOKEN_INVALID.
 	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
 	// Uploads one chunk of an artifact. Repeating a chunk is OK. Fails with NOT_FOUND,
-	// UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH, CONTENT_HOLDS_SECRET,
-	// PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
+	// RUN_NOT_ACTIVE, UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH,
+	// CONTENT_HOLDS_SECRET, PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
 	PutArtifact(context.Context, *PutArtifactRequest) (*PutArtifactResponse, error)
 	// The artifacts of a run, in the order in which they were saved. Fails with
 	// NOT_FOUND, PAGE_TOKEN_INVALID.

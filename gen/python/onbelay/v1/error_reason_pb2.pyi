@@ -40,7 +40,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Any call, UNIMPLEMENTED: no such service or method."""
     ERROR_REASON_RPC_NOT_BUILT: _ErrorReason.ValueType  # 7
     """Any call, UNIMPLEMENTED: the contract has it, this version of the server does
-    not. Metadata: method.
+    not. Metadata: method, or field where it is one field of a request.
     """
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 8
     """Any call, RESOURCE_EXHAUSTED with RetryInfo: too many calls in a time.
@@ -220,7 +220,7 @@ ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 6
 """Any call, UNIMPLEMENTED: no such service or method."""
 ERROR_REASON_RPC_NOT_BUILT: ErrorReason.ValueType  # 7
 """Any call, UNIMPLEMENTED: the contract has it, this version of the server does
-not. Metadata: method.
+not. Metadata: method, or field where it is one field of a request.
 """
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 8
 """Any call, RESOURCE_EXHAUSTED with RetryInfo: too many calls in a time.

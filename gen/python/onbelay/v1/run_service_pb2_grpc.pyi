@@ -50,8 +50,9 @@ class RunServiceStub:
     StartRun: _grpc.UnaryUnaryMultiCallable[_run_request_pb2.StartRunRequest, _run_request_pb2.StartRunResponse]
     """Starts a run. It is durable before this returns; nothing it does waits for the
     caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-    AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
-    SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
+    AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH,
+    PAYLOAD_TOO_LARGE, SESSION_BUSY, SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER),
+    QUOTA_EXCEEDED, RPC_NOT_BUILT (a field that this version does not know),
     REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_request_pb2.GetRunRequest, _run_request_pb2.GetRunResponse]
@@ -100,9 +101,9 @@ class RunServiceStub:
     RECONNECT.
     """
     WatchRuns: _grpc.UnaryStreamMultiCallable[_watch_request_pb2.WatchRunsRequest, _watch_request_pb2.WatchRunsResponse]
-    """Streams the latest state of all runs that a filter matches, and the approvals the
-    caller may decide. Fails with TOO_MANY_STREAMS, QUOTA_EXCEEDED (over 500 matches);
-    ends as WatchRun does.
+    """Streams the latest state of the runs that a filter matches, the newest 500 at most,
+    and the approvals the caller may decide. Fails with TOO_MANY_STREAMS; ends as
+    WatchRun does.
     """
     ListRunEvents: _grpc.UnaryUnaryMultiCallable[_watch_request_pb2.ListRunEventsRequest, _watch_request_pb2.ListRunEventsResponse]
     """A page of a run's events: the unary twin of WatchRun. Fails with NOT_FOUND,
@@ -117,7 +118,7 @@ class RunServiceStub:
     credential with the scope `approvals:decide` may. An equal decision again is OK.
     Fails with NOT_FOUND, SCOPE_MISSING, NOT_A_PERSON, NOT_AN_APPROVER, HASH_MISMATCH,
     APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_NOT_PENDING, DECISION_NOT_ALLOWED,
-    SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, REQUEST_ID_REUSED,
+    SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, RUN_NOT_ACTIVE, REQUEST_ID_REUSED,
     REQUEST_IN_PROGRESS.
     """
     ReviseApproval: _grpc.UnaryUnaryMultiCallable[_approval_request_pb2.ReviseApprovalRequest, _approval_request_pb2.ReviseApprovalResponse]
@@ -132,8 +133,8 @@ class RunServiceStub:
     CompleteOperation: _grpc.UnaryUnaryMultiCallable[_operation_request_pb2.CompleteOperationRequest, _operation_request_pb2.CompleteOperationResponse]
     """Completes an operation that a run began, before or after the run waits for it.
     Takes the operation's own token, in the request or as the credential, or the scope
-    `operations:complete`. As a credential it is good for this call, on this operation,
-    and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+    `operations:complete` of the run\'s starter or the tenant\'s admin. As a credential
+    the token is good for this call, on this operation, and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
     OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
     REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
@@ -143,8 +144,8 @@ class RunServiceStub:
     """Operations the caller may see, newest first. Fails with PAGE_TOKEN_INVALID."""
     PutArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_request_pb2.PutArtifactRequest, _artifact_request_pb2.PutArtifactResponse]
     """Uploads one chunk of an artifact. Repeating a chunk is OK. Fails with NOT_FOUND,
-    UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH, CONTENT_HOLDS_SECRET,
-    PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
+    RUN_NOT_ACTIVE, UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH,
+    CONTENT_HOLDS_SECRET, PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
     """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_request_pb2.ListArtifactsRequest, _artifact_request_pb2.ListArtifactsResponse]
     """The artifacts of a run, in the order in which they were saved. Fails with
@@ -176,8 +177,9 @@ class RunServiceAsyncStub(RunServiceStub):
     StartRun: _aio.UnaryUnaryMultiCallable[_run_request_pb2.StartRunRequest, _run_request_pb2.StartRunResponse]  # type: ignore[assignment]
     """Starts a run. It is durable before this returns; nothing it does waits for the
     caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-    AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
-    SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
+    AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH,
+    PAYLOAD_TOO_LARGE, SESSION_BUSY, SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER),
+    QUOTA_EXCEEDED, RPC_NOT_BUILT (a field that this version does not know),
     REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_run_request_pb2.GetRunRequest, _run_request_pb2.GetRunResponse]  # type: ignore[assignment]
@@ -226,9 +228,9 @@ class RunServiceAsyncStub(RunServiceStub):
     RECONNECT.
     """
     WatchRuns: _aio.UnaryStreamMultiCallable[_watch_request_pb2.WatchRunsRequest, _watch_request_pb2.WatchRunsResponse]  # type: ignore[assignment]
-    """Streams the latest state of all runs that a filter matches, and the approvals the
-    caller may decide. Fails with TOO_MANY_STREAMS, QUOTA_EXCEEDED (over 500 matches);
-    ends as WatchRun does.
+    """Streams the latest state of the runs that a filter matches, the newest 500 at most,
+    and the approvals the caller may decide. Fails with TOO_MANY_STREAMS; ends as
+    WatchRun does.
     """
     ListRunEvents: _aio.UnaryUnaryMultiCallable[_watch_request_pb2.ListRunEventsRequest, _watch_request_pb2.ListRunEventsResponse]  # type: ignore[assignment]
     """A page of a run's events: the unary twin of WatchRun. Fails with NOT_FOUND,
@@ -243,7 +245,7 @@ class RunServiceAsyncStub(RunServiceStub):
     credential with the scope `approvals:decide` may. An equal decision again is OK.
     Fails with NOT_FOUND, SCOPE_MISSING, NOT_A_PERSON, NOT_AN_APPROVER, HASH_MISMATCH,
     APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_NOT_PENDING, DECISION_NOT_ALLOWED,
-    SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, REQUEST_ID_REUSED,
+    SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, RUN_NOT_ACTIVE, REQUEST_ID_REUSED,
     REQUEST_IN_PROGRESS.
     """
     ReviseApproval: _aio.UnaryUnaryMultiCallable[_approval_request_pb2.ReviseApprovalRequest, _approval_request_pb2.ReviseApprovalResponse]  # type: ignore[assignment]
@@ -258,8 +260,8 @@ class RunServiceAsyncStub(RunServiceStub):
     CompleteOperation: _aio.UnaryUnaryMultiCallable[_operation_request_pb2.CompleteOperationRequest, _operation_request_pb2.CompleteOperationResponse]  # type: ignore[assignment]
     """Completes an operation that a run began, before or after the run waits for it.
     Takes the operation's own token, in the request or as the credential, or the scope
-    `operations:complete`. As a credential it is good for this call, on this operation,
-    and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+    `operations:complete` of the run\'s starter or the tenant\'s admin. As a credential
+    the token is good for this call, on this operation, and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
     OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
     REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
     """
@@ -269,8 +271,8 @@ class RunServiceAsyncStub(RunServiceStub):
     """Operations the caller may see, newest first. Fails with PAGE_TOKEN_INVALID."""
     PutArtifact: _aio.UnaryUnaryMultiCallable[_artifact_request_pb2.PutArtifactRequest, _artifact_request_pb2.PutArtifactResponse]  # type: ignore[assignment]
     """Uploads one chunk of an artifact. Repeating a chunk is OK. Fails with NOT_FOUND,
-    UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH, CONTENT_HOLDS_SECRET,
-    PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
+    RUN_NOT_ACTIVE, UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH,
+    CONTENT_HOLDS_SECRET, PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_request_pb2.ListArtifactsRequest, _artifact_request_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """The artifacts of a run, in the order in which they were saved. Fails with
@@ -305,8 +307,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_run_request_pb2.StartRunResponse, _abc.Awaitable[_run_request_pb2.StartRunResponse]]:
         """Starts a run. It is durable before this returns; nothing it does waits for the
         caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-        AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
-        SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
+        AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH,
+        PAYLOAD_TOO_LARGE, SESSION_BUSY, SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER),
+        QUOTA_EXCEEDED, RPC_NOT_BUILT (a field that this version does not know),
         REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
 
@@ -427,9 +430,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _watch_request_pb2.WatchRunsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_request_pb2.WatchRunsResponse], _abc.AsyncIterator[_watch_request_pb2.WatchRunsResponse]]:
-        """Streams the latest state of all runs that a filter matches, and the approvals the
-        caller may decide. Fails with TOO_MANY_STREAMS, QUOTA_EXCEEDED (over 500 matches);
-        ends as WatchRun does.
+        """Streams the latest state of the runs that a filter matches, the newest 500 at most,
+        and the approvals the caller may decide. Fails with TOO_MANY_STREAMS; ends as
+        WatchRun does.
         """
 
     @_abc_1.abstractmethod
@@ -468,7 +471,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         credential with the scope `approvals:decide` may. An equal decision again is OK.
         Fails with NOT_FOUND, SCOPE_MISSING, NOT_A_PERSON, NOT_AN_APPROVER, HASH_MISMATCH,
         APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_NOT_PENDING, DECISION_NOT_ALLOWED,
-        SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, REQUEST_ID_REUSED,
+        SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, RUN_NOT_ACTIVE, REQUEST_ID_REUSED,
         REQUEST_IN_PROGRESS.
         """
 
@@ -501,8 +504,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operation_request_pb2.CompleteOperationResponse, _abc.Awaitable[_operation_request_pb2.CompleteOperationResponse]]:
         """Completes an operation that a run began, before or after the run waits for it.
         Takes the operation's own token, in the request or as the credential, or the scope
-        `operations:complete`. As a credential it is good for this call, on this operation,
-        and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+        `operations:complete` of the run\'s starter or the tenant\'s admin. As a credential
+        the token is good for this call, on this operation, and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
         OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
         REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
         """
@@ -530,8 +533,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_request_pb2.PutArtifactResponse, _abc.Awaitable[_artifact_request_pb2.PutArtifactResponse]]:
         """Uploads one chunk of an artifact. Repeating a chunk is OK. Fails with NOT_FOUND,
-        UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH, CONTENT_HOLDS_SECRET,
-        PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
+        RUN_NOT_ACTIVE, UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH,
+        CONTENT_HOLDS_SECRET, PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
         """
 
     @_abc_1.abstractmethod

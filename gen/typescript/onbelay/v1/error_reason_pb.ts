@@ -77,7 +77,7 @@ export enum ErrorReason {
 
   /**
    * Any call, UNIMPLEMENTED: the contract has it, this version of the server does
-   * not. Metadata: method.
+   * not. Metadata: method, or field where it is one field of a request.
    *
    * @generated from enum value: ERROR_REASON_RPC_NOT_BUILT = 7;
    */

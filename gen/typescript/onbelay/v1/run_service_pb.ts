@@ -40,8 +40,9 @@ export const RunService: GenService<{
   /**
    * Starts a run. It is durable before this returns; nothing it does waits for the
    * caller. Fails with NOT_FOUND (agent, artifact, rerun_of, session's agent),
-   * AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH, PAYLOAD_TOO_LARGE, SESSION_BUSY,
-   * SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER), QUOTA_EXCEEDED,
+   * AGENT_NOT_ALLOWED, AGENT_NOT_STARTABLE, INVALID_JSON, INPUT_MISMATCH,
+   * PAYLOAD_TOO_LARGE, SESSION_BUSY, SESSION_QUEUE_FULL, MESSAGES_NOT_ACCEPTED (STEER),
+   * QUOTA_EXCEEDED, RPC_NOT_BUILT (a field that this version does not know),
    * REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
    *
    * @generated from rpc onbelay.v1.RunService.StartRun
@@ -176,9 +177,9 @@ export const RunService: GenService<{
     output: typeof WatchRunResponseSchema;
   },
   /**
-   * Streams the latest state of all runs that a filter matches, and the approvals the
-   * caller may decide. Fails with TOO_MANY_STREAMS, QUOTA_EXCEEDED (over 500 matches);
-   * ends as WatchRun does.
+   * Streams the latest state of the runs that a filter matches, the newest 500 at most,
+   * and the approvals the caller may decide. Fails with TOO_MANY_STREAMS; ends as
+   * WatchRun does.
    *
    * @generated from rpc onbelay.v1.RunService.WatchRuns
    */
@@ -223,7 +224,7 @@ export const RunService: GenService<{
    * credential with the scope `approvals:decide` may. An equal decision again is OK.
    * Fails with NOT_FOUND, SCOPE_MISSING, NOT_A_PERSON, NOT_AN_APPROVER, HASH_MISMATCH,
    * APPROVAL_EXPIRED, ALREADY_DECIDED, APPROVAL_NOT_PENDING, DECISION_NOT_ALLOWED,
-   * SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, REQUEST_ID_REUSED,
+   * SCOPE_TOO_WIDE, ANSWER_MISMATCH, INVALID_JSON, RUN_NOT_ACTIVE, REQUEST_ID_REUSED,
    * REQUEST_IN_PROGRESS.
    *
    * @generated from rpc onbelay.v1.RunService.DecideApproval
@@ -259,8 +260,8 @@ export const RunService: GenService<{
   /**
    * Completes an operation that a run began, before or after the run waits for it.
    * Takes the operation's own token, in the request or as the credential, or the scope
-   * `operations:complete`. As a credential it is good for this call, on this operation,
-   * and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
+   * `operations:complete` of the run\'s starter or the tenant\'s admin. As a credential
+   * the token is good for this call, on this operation, and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
    * OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
    * REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
    *
@@ -293,8 +294,8 @@ export const RunService: GenService<{
   },
   /**
    * Uploads one chunk of an artifact. Repeating a chunk is OK. Fails with NOT_FOUND,
-   * UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH, CONTENT_HOLDS_SECRET,
-   * PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
+   * RUN_NOT_ACTIVE, UPLOAD_OFFSET_MISMATCH, UPLOAD_CLOSED, CONTENT_MISMATCH,
+   * CONTENT_HOLDS_SECRET, PAYLOAD_TOO_LARGE, QUOTA_EXCEEDED, STORE_FULL.
    *
    * @generated from rpc onbelay.v1.RunService.PutArtifact
    */

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -65,6 +67,16 @@ def _encode_tail(time_us: int, epoch: int) -> bytes:
     return tail + _TAG_EPOCH + encode_varint(epoch) if epoch else tail
 
 
+def _entry(size: int) -> bytes:
+    """What stands before an event of this size in a reply: field 1 of WatchRunResponse and of
+    ListRunEventsResponse, `repeated RunEvent events`."""
+    return b"\x0a" + encode_varint(size)
+
+
+_ENTRY_SIZES = 2048
+_ENTRIES = [_entry(size) for size in range(_ENTRY_SIZES)]
+
+
 class ProtoEventCodec:
     """Encodes events as the contract's RunEvent. Pure and thread-safe.
 
@@ -115,6 +127,14 @@ class ProtoEventCodec:
 
     def number(self, kind: type[EventPayload]) -> int:
         return _number_of_type[kind]
+
+    def frame(self, bodies: Iterable[bytes]) -> bytes:
+        parts: list[bytes] = []
+        for body in bodies:
+            size = len(body)
+            parts.append(_ENTRIES[size] if size < _ENTRY_SIZES else _entry(size))
+            parts.append(body)
+        return b"".join(parts)
 
 
 def _payload(event: RunEvent) -> EventPayload | UnknownPayload:

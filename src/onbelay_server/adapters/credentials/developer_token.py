@@ -12,15 +12,12 @@ from onbelay_server.domain.principal import Principal, Scope
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.credentials import Credential, CredentialKind
 
-DEVELOPER_TOKEN_FILE: Final = "developer-token"
 DEVELOPER_TENANT: Final = "default"
 
 
-def load_developer_token(state_dir: Path) -> str:
-    """The developer's token, made on first use. Raises SecretFileError."""
-    return load_secret(
-        state_dir / DEVELOPER_TOKEN_FILE, lambda: f"obl_dev_{secrets.token_urlsafe(32)}"
-    )
+def load_developer_token(path: Path) -> str:
+    """The developer's token kept in `path`, made on first use. Raises SecretFileError."""
+    return load_secret(path, lambda: f"obl_dev_{secrets.token_urlsafe(32)}")
 
 
 def developer_credentials(token: str, clock: Clock) -> CredentialBook:

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +25,8 @@ from onbelay_agent.stdio import (
     encode_frame,
     encode_start,
 )
+from onbelay_server.adapters.harness.process import ChildProcess
+from onbelay_server.adapters.harness.vetting import Vetting
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.ports.catalog import Catalog
 from onbelay_server.ports.harness import Copy, Launch, Lost, Replay
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 _MAX_LINE_BYTES = 2 * 2**20
 _MAX_TAIL_CHARACTERS = 2000
 _EXIT_SECONDS = 5.0
+_LAST_WORDS_SECONDS = 2.0
+"""How long a dead child's pipe is read on: somebody it started may hold it for ever."""
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
 """What a child sees of the service's environment; its secrets are not in it."""
 
@@ -80,15 +83,18 @@ class _ChildCopy:
         self._target = target
         self._room = room
         self._max_blob_bytes = max_blob_bytes
-        self._process: asyncio.subprocess.Process | None = None
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self._uploads: dict[str, bytearray] = {}
+        self._unsent_bytes = 0
+        self._upload = bytearray()
+        self._uploading = ""
+        """The SHA-256 of the blob that is on its way: they come one after the other."""
+        self._vetting = Vetting(launch.start.journal)
         self._tail = ""
         self._has_ended = False
         self.over = asyncio.create_task(self._live(), name=f"child {launch.start.run_id}")
 
     def send(self, frame: FromHost) -> None:
-        self._outbox.put_nowait(encode_frame(frame))
+        self._tell(encode_frame(frame))
 
     def is_to_blame(self) -> bool:
         return True  # nobody else lives in its process
@@ -103,83 +109,101 @@ class _ChildCopy:
 
     async def _live(self) -> None:
         """From the start of the process until nothing of it is left."""
-        folder = Path(tempfile.mkdtemp(prefix="onbelay-"))
+        folder: Path | None = None
         try:
+            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="onbelay-"))
             async with self._room:
                 await self._converse(folder)
+        except Exception:
+            # Of our own making, a full disk say: the run must not wait for a copy nobody serves.
+            log.exception("a child was not served", extra={"action": "child_broke"})
+            if not self._has_ended:
+                self._launch.hear([Lost(reason="the service could not serve the child process")])
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, True)
+            if folder is not None:
+                await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def _converse(self, folder: Path) -> None:
+        command = (sys.executable, "-m", "onbelay_agent", self._target)
+        environment = _environment(self._launch.start, folder)
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "onbelay_agent",
-                self._target,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=folder,
-                env=_environment(self._launch.start, folder),
-                start_new_session=True,
-                limit=_MAX_LINE_BYTES,
+            process = await ChildProcess.start(
+                *command, folder=folder, environment=environment, limit_bytes=_MAX_LINE_BYTES
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.warning("a child was not started: %s", error, extra={"action": "spawn_failed"})
             lost = Lost(reason="the child process could not be started", is_spawn=True)
             self._launch.hear([lost])
             return
-        writing = asyncio.create_task(self._write(self._process))
-        draining = asyncio.create_task(self._drain(self._process))
+        writing = asyncio.create_task(self._write(process))
+        draining = asyncio.create_task(self._drain(process))
         try:
-            reason = await self._read(self._process)
+            reason = await self._hear_out(process)
             if self._has_ended:
-                await self._leave(self._process)
+                await self._leave(process)
             else:
-                _end_group(self._process)
-                code = await self._process.wait()
+                process.kill_group()
+                code = await process.ended()
                 await asyncio.wait([draining], timeout=1.0)
                 self._launch.hear([Lost(reason=reason or _obituary(code, self._tail))])
         finally:
-            _end_group(self._process)
-            for task in (writing, draining):
-                task.cancel()
-            await asyncio.gather(writing, draining, return_exceptions=True)
-            await self._process.wait()
+            try:
+                for task in (writing, draining):
+                    task.cancel()
+                await asyncio.gather(writing, draining, return_exceptions=True)
+            finally:
+                await process.close()
 
-    async def _leave(self, process: asyncio.subprocess.Process) -> None:
+    async def _hear_out(self, process: ChildProcess) -> str:
+        """Read until the pipe ends, or the process has ended and nothing more of it comes; why it
+        was cut, if we cut it."""
+        reading = asyncio.create_task(self._read(process))
+        ending = asyncio.create_task(process.ended())
+        try:
+            await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading}, timeout=_LAST_WORDS_SECONDS)
+            return reading.result() if reading.done() else ""
+        finally:
+            for task in (reading, ending):
+                task.cancel()
+            await asyncio.gather(reading, ending, return_exceptions=True)
+
+    async def _leave(self, process: ChildProcess) -> None:
         """Ended was said: the process has a moment to go by itself."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXIT_SECONDS):
-                await process.wait()
+                await process.ended()
 
     # ---- its pipes -----------------------------------------------------------------------------
 
-    async def _write(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
+    async def _write(self, process: ChildProcess) -> None:
         try:
             for line in (*encode_start(self._launch.start), encode_frame(Go())):
                 process.stdin.write(line)
                 await process.stdin.drain()
             while True:
-                process.stdin.write(await self._outbox.get())
+                line = await self._outbox.get()
+                self._unsent_bytes -= len(line)
+                process.stdin.write(line)
                 await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
             return  # its end is told by the reader
 
-    async def _read(self, process: asyncio.subprocess.Process) -> str:
+    async def _read(self, process: ChildProcess) -> str:
         """Take frames until the pipe ends; why it was cut, if we cut it."""
-        assert process.stdout is not None
         while True:
             try:
                 line = await process.stdout.readline()
                 if not line:
                     return ""
-                if await self._take(decode_frame(line)):
+                frame = decode_frame(line)
+                self._vetting.vet(frame)
+                if await self._take(frame):
                     return ""
-            except (ValueError, BrokenFrame):
-                return "the child said something that is no frame"
+            except BrokenFrame as error:
+                return f"the child said something that is no frame: {str(error)[:200]}"
+            except ValueError:
+                return "the child said more than fits a line"
 
     async def _take(self, frame: Frame) -> bool:
         """Pass a frame on; whether it was the last."""
@@ -199,33 +223,39 @@ class _ChildCopy:
         return False
 
     async def _keep(self, piece: PutBlob) -> None:
-        upload = self._uploads.setdefault(piece.sha256, bytearray())
-        size = len(upload) + len(piece.content)
-        if piece.offset != len(upload) or size > self._max_blob_bytes:
-            raise BrokenFrame("a blob out of order or too large")
-        upload += piece.content
+        if piece.offset != len(self._upload) or piece.sha256 != (self._uploading or piece.sha256):
+            raise BrokenFrame("a blob out of order")
+        self._uploading = piece.sha256
+        self._upload += piece.content
+        if len(self._upload) > self._max_blob_bytes:
+            raise BrokenFrame("a blob that is too large")
         if piece.last:
-            content = bytes(self._uploads.pop(piece.sha256))
+            content, self._upload, self._uploading = bytes(self._upload), bytearray(), ""
             if hashlib.sha256(content).hexdigest() != piece.sha256:
                 raise BrokenFrame("a blob that is not what it says")
             await self._launch.put_blob(content)
-            self._outbox.put_nowait(encode_frame(BlobKept(sha256=piece.sha256)))
+            self._vetting.kept.add(piece.sha256)
+            self._tell(encode_frame(BlobKept(sha256=piece.sha256)))
 
     async def _fetch(self, sha256: str) -> None:
+        if self._unsent_bytes > self._max_blob_bytes:
+            raise BrokenFrame("it asks for more than it reads")
         try:
             content = await self._launch.get_blob(sha256)
         except LookupError:
-            self._outbox.put_nowait(encode_frame(Blob(sha256=sha256, missing=True)))
+            self._tell(encode_frame(Blob(sha256=sha256, missing=True)))
             return
         for offset in range(0, max(len(content), 1), MAX_CHUNK_BYTES):
             piece = content[offset : offset + MAX_CHUNK_BYTES]
             last = offset + len(piece) >= len(content)
-            frame = Blob(sha256=sha256, offset=offset, content=piece, last=last)
-            self._outbox.put_nowait(encode_frame(frame))
+            self._tell(encode_frame(Blob(sha256=sha256, offset=offset, content=piece, last=last)))
 
-    async def _drain(self, process: asyncio.subprocess.Process) -> None:
+    def _tell(self, line: bytes) -> None:
+        self._unsent_bytes += len(line)
+        self._outbox.put_nowait(line)
+
+    async def _drain(self, process: ChildProcess) -> None:
         """Read what the agent prints, so that it never blocks on it, and remember the end."""
-        assert process.stderr is not None
         while piece := await process.stderr.read(65_536):
             self._tail = (self._tail + piece.decode(errors="replace"))[-_MAX_TAIL_CHARACTERS:]
 
@@ -238,12 +268,6 @@ def _environment(start: Start, folder: Path) -> dict[str, str]:
     environment["PYTHONHASHSEED"] = str(seed)  # sets of strings iterate alike on every replay
     environment["HOME"] = str(folder)
     return {**dict(start.env), **environment}
-
-
-def _end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the child and everything it started that is still in its group."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _obituary(code: int, tail: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,6 +18,7 @@ class AgentLoop:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        self._is_closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -43,6 +45,7 @@ class AgentLoop:
 
     def close(self, timeout_seconds: float) -> bool:
         """Stop the loop; False when its thread is blocked and was left behind."""
+        self._is_closing = True
         self.call(self.loop.stop)
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
@@ -50,7 +53,10 @@ class AgentLoop:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._is_closing:
+                # A task that raised one of these holds it already. The loop's other runs go on.
+                with suppress(SystemExit, KeyboardInterrupt):
+                    self.loop.run_forever()
         finally:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.run_until_complete(self.loop.shutdown_default_executor())

@@ -64,7 +64,7 @@ class Sql(Protocol):
 
     @property
     def first_of_tenants(self) -> str:
-        """A SELECT of id, ready_us and turn: of each row of `tenants` the first `:limit` runs that
+        """A SELECT of id, ready_us and turn: of each row of `tenants` the first `:most` runs that
         are QUEUED and ready at `:now_us`, `turn` counting from 1 in each."""
         ...
 
@@ -93,12 +93,20 @@ class Sql(Protocol):
         """Set columns of rows found by the first of `columns`, whose value comes first in a row."""
         ...
 
-    def label(self, column: Column, key: str, value: str) -> sa.ColumnElement[bool]:
-        """The JSON object in `column` has this pair."""
+    def label(self, column: Column, name: str) -> sa.ColumnElement[bool]:
+        """The JSON object in `column` has the pair that `label_values` gives for this name."""
         ...
 
-    def listed(self, column: Column, value: str) -> sa.ColumnElement[bool]:
-        """The JSON array in `column` has this string."""
+    def label_values(self, name: str, key: str, value: str) -> dict[str, object]:
+        """The values bound by a `label` condition of this name."""
+        ...
+
+    def listed(self, column: Column, name: str) -> sa.ColumnElement[bool]:
+        """The JSON array in `column` has the string that `listed_values` gives for this name."""
+        ...
+
+    def listed_values(self, name: str, value: str) -> dict[str, object]:
+        """The values bound by a `listed` condition of this name."""
         ...
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import URL
 
 from onbelay_server.adapters.sql.database import Column, Statement, Steps, StoreError
+from onbelay_server.adapters.sql.prepared import bound
 from onbelay_server.adapters.sql.rows import Row
 from onbelay_server.adapters.working_set import Conflict
 from onbelay_server.domain.error import Unavailable
@@ -55,7 +56,7 @@ class PostgresSql:
         "SELECT q.id, q.ready_us, q.turn FROM tenants CROSS JOIN LATERAL ("
         "SELECT r.id, r.ready_us, ROW_NUMBER() OVER (ORDER BY r.ready_us, r.id) AS turn "
         "FROM runs AS r WHERE r.state = 'QUEUED' AND r.tenant = tenants.tenant "
-        "AND r.ready_us <= :now_us ORDER BY r.ready_us, r.id LIMIT :limit) AS q"
+        "AND r.ready_us <= :now_us ORDER BY r.ready_us, r.id LIMIT :most) AS q"
     )
 
     def among(self, columns: Sequence[Column]) -> str:
@@ -82,16 +83,22 @@ class PostgresSql:
     ) -> list[Statement]:
         return [Statement(_update(table, tuple(columns)), _turned(rows))] if rows else []
 
-    def label(self, column: Column, key: str, value: str) -> sa.ColumnElement[bool]:
-        return _contains(column, {key: value})
+    def label(self, column: Column, name: str) -> sa.ColumnElement[bool]:
+        return _contains(column, name)
 
-    def listed(self, column: Column, value: str) -> sa.ColumnElement[bool]:
-        return _contains(column, [value])
+    def label_values(self, name: str, key: str, value: str) -> dict[str, object]:
+        return {name: json.dumps({key: value})}
+
+    def listed(self, column: Column, name: str) -> sa.ColumnElement[bool]:
+        return _contains(column, name)
+
+    def listed_values(self, name: str, value: str) -> dict[str, object]:
+        return {name: json.dumps([value])}
 
 
-def _contains(column: Column, value: object) -> sa.ColumnElement[bool]:
+def _contains(column: Column, name: str) -> sa.ColumnElement[bool]:
     # As text, since the driver itself is called, without SQLAlchemy's conversion of parameters.
-    wanted = sa.cast(sa.literal(json.dumps(value), sa.Text), JSONB)
+    wanted = sa.cast(bound(name, sa.Text), JSONB)
     return sa.cast(column, JSONB).contains(wanted)
 
 

@@ -1,4 +1,7 @@
-"""The reads of the store as SQL, each scoped by the eyes it is made for."""
+"""The reads of the store as SQL, each scoped by the eyes it is made for.
+
+Every statement is compiled once; those with optional parts once for each shape of the question.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from onbelay_server.adapters.sql.database import Sql, Statement
+from onbelay_server.adapters.sql.listings import (
+    MOST,
+    RUN_COLUMNS,
+    Listings,
+    numbered,
+    text_,
+    texts,
+    with_inputs,
+)
+from onbelay_server.adapters.sql.prepared import Shapes, bound
+from onbelay_server.adapters.sql.statements import Lookup
 from onbelay_server.adapters.sql.tables import (
     ACTIVE,
     DRIVEN,
@@ -19,18 +33,14 @@ from onbelay_server.adapters.sql.tables import (
     operations,
     requests,
     run_events,
-    run_inputs,
     runs,
     waits,
 )
-from onbelay_server.domain.principal import Viewer
-from onbelay_server.domain.state import FINAL
-from onbelay_server.ports.store import ApprovalFilter, OperationFilter, Place, RunFilter
 
 Select = sa.Select[Any]
+Condition = sa.ColumnElement[bool]
 
-_FINAL = sorted(state.value for state in FINAL)
-_RUN_COLUMNS = (*runs.c, run_inputs.c.input_json, run_inputs.c.input_artifacts)
+_NOW = bound("now_us", sa.BigInteger)
 
 # Walks from tenant to tenant along the index, however long the queue of one of them is.
 _TENANTS = (
@@ -45,60 +55,17 @@ class Queries:
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
-        # Compiling costs more than reading a page of a log: once for each form of the question.
-        self._events: dict[tuple[int, int, bool], Any] = {}
-        self._run = self._made(_with_inputs().where(runs.c.id == "")).sql
+        self._shapes = Shapes(sql.dialect)
+        self.lists = Listings(sql, self._shapes)
+        self._waits = Lookup(sql, waits, [waits.c.run_id], order="ordinal")
+        self._blobs = Lookup(sql, [artifacts.c.sha256], [artifacts.c.sha256])
 
     def run(self, run_id: str) -> Statement:
-        return Statement(self._run, [run_id])
+        made = self._shapes.of("run", lambda: with_inputs().where(runs.c.id == text_("id")))
+        return made(id=run_id)
 
     def waits(self, run_ids: Sequence[str]) -> Statement:
-        found = sa.select(waits).where(waits.c.run_id.in_(run_ids)).order_by(waits.c.ordinal)
-        return self._made(found)
-
-    def runs(self, viewer: Viewer, which: RunFilter, after: Place | None, limit: int) -> Statement:
-        wanted = [runs.c.tenant == viewer.tenant, *self._filter(which)]
-        wanted += _behind(runs, after)
-        if viewer.is_admin:
-            return self._made(_newest(_with_inputs().where(*wanted), runs, limit))
-        # Two walks along an index, merged: an OR would sort all that the viewer ever saw.
-        mine = runs.c.starter == viewer.principal
-        owned = sa.and_(runs.c.agent_owner == viewer.principal, runs.c.starter != viewer.principal)
-        halves = [
-            _newest(sa.select(runs.c.id).where(*wanted, half), runs, limit).subquery()
-            for half in (mine, owned)
-        ]
-        ids = sa.union_all(*(sa.select(half.c.id) for half in halves))
-        return self._made(_newest(_with_inputs().where(runs.c.id.in_(ids)), runs, limit))
-
-    def _filter(self, which: RunFilter) -> list[sa.ColumnElement[bool]]:
-        column = runs.c
-        wanted: list[sa.ColumnElement[bool]] = []
-        if which.agent_ids:
-            names = list(which.agent_ids)
-            wanted.append(sa.or_(column.agent_id.in_(names), column.agent_name.in_(names)))
-        if which.states:
-            wanted.append(column.state.in_([state.value for state in which.states]))
-            if FINAL.isdisjoint(which.states):
-                # Follows from the line above, and leads to the index of what is going on.
-                wanted.append(sa.and_(ACTIVE))
-        for key, value in which.labels.items():
-            wanted.append(self._sql.label(column.labels, key, value))
-        for field, value in (
-            (column.session_id, which.session_id),
-            (column.starter, which.starter),
-            (column.parent_id, which.parent_id),
-            (column.root_id, which.root_id),
-        ):
-            if value:
-                wanted.append(field == value)
-        if which.roots_only:
-            wanted.append(column.parent_id.is_(None))
-        if which.created_from_us is not None:
-            wanted.append(column.create_us >= which.created_from_us)
-        if which.created_before_us is not None:
-            wanted.append(column.create_us < which.created_before_us)
-        return wanted
+        return self._waits.of_ids(run_ids)
 
     def events(
         self,
@@ -111,217 +78,192 @@ class Queries:
         through: int | None,
     ) -> Statement:
         shape = (len(kinds), len(except_kinds), through is not None)
-        known = self._events.get(shape)
-        if known is None:
-            known = self._events[shape] = self._compiled(_events(*shape))
-        values = dict(known.params) | {"run_id": run_id, "after": after, "most": limit}
-        values["through"] = through
-        values.update((f"kind_{at}", kind) for at, kind in enumerate(kinds))
-        values.update((f"except_{at}", kind) for at, kind in enumerate(except_kinds))
-        return Statement(str(known), [values[name] for name in known.positiontup or ()])
+        made = self._shapes.of(("events", *shape), lambda: _events(*shape))
+        values = numbered("kind", kinds) | numbered("except", except_kinds)
+        return made(**values, run_id=run_id, after=after, through=through, most=limit)
 
     def approval(self, approval_id: str) -> Statement:
-        return self._made(sa.select(approvals).where(approvals.c.id == approval_id))
-
-    def approvals(
-        self, viewer: Viewer, which: ApprovalFilter, after: Place | None, limit: int
-    ) -> Statement:
-        column = approvals.c
-        found = sa.select(approvals).join(runs, runs.c.id == column.run_id)
-        found = found.where(column.tenant == viewer.tenant, *_behind(approvals, after))
-        if not viewer.is_admin:
-            who = viewer.principal
-            seen = sa.or_(column.starter == who, runs.c.agent_owner == who)
-            found = found.where(sa.or_(seen, self._decides(who)))
-        if which.run_id:
-            found = found.where(column.run_id == which.run_id)
-        if which.states:
-            found = found.where(column.state.in_([state.value for state in which.states]))
-        if which.kinds:
-            found = found.where(column.kind.in_([kind.value for kind in which.kinds]))
-        if which.agent_id:
-            wanted = sa.or_(column.agent_id == which.agent_id, runs.c.agent_name == which.agent_id)
-            found = found.where(wanted)
-        if which.decidable_by:
-            found = found.where(self._decides(which.decidable_by))
-        return self._made(_newest(found, approvals, limit))
-
-    def _decides(self, principal: str) -> sa.ColumnElement[bool]:
-        column = approvals.c
-        unlisted = sa.and_(column.approvers == "[]", column.starter == principal)
-        return sa.or_(self._sql.listed(column.approvers, principal), unlisted)
+        return self._by_id(approvals, approval_id)
 
     def operation(self, operation_id: str) -> Statement:
-        return self._made(sa.select(operations).where(operations.c.id == operation_id))
-
-    def operations(
-        self, viewer: Viewer, which: OperationFilter, after: Place | None, limit: int
-    ) -> Statement:
-        column, who = operations.c, viewer.principal
-        found = sa.select(operations).where(column.tenant == viewer.tenant)
-        found = found.where(*_behind(operations, after))
-        if not viewer.is_admin:
-            found = found.where(sa.or_(column.starter == who, column.agent_owner == who))
-        if which.run_id:
-            found = found.where(column.run_id == which.run_id)
-        if which.states:
-            found = found.where(column.state.in_([state.value for state in which.states]))
-        return self._made(_newest(found, operations, limit))
+        return self._by_id(operations, operation_id)
 
     def artifact(self, artifact_id: str) -> Statement:
-        return self._made(sa.select(artifacts).where(artifacts.c.id == artifact_id))
-
-    def artifacts(self, run_id: str, after: Place | None, limit: int) -> Statement:
-        column = artifacts.c
-        found = sa.select(artifacts).where(column.run_id == run_id)
-        if after is not None:
-            place = sa.tuple_(sa.literal(after.create_us), sa.literal(after.id))
-            found = found.where(sa.tuple_(column.create_us, column.id) > place)
-        return self._made(found.order_by(column.create_us, column.id).limit(limit))
+        return self._by_id(artifacts, artifact_id)
 
     def agent(self, agent_id: str) -> Statement:
-        return self._made(sa.select(agents).where(agents.c.id == agent_id))
+        return self._by_id(agents, agent_id)
 
     def agent_named(self, tenant: str, name: str) -> Statement:
-        alive = agents.c.delete_us.is_(None)
-        found = sa.select(agents).where(agents.c.tenant == tenant, agents.c.name == name, alive)
-        return self._made(found)
-
-    def agents(self, tenant: str, after: Place | None, limit: int) -> Statement:
-        found = sa.select(agents).where(agents.c.tenant == tenant, agents.c.delete_us.is_(None))
-        return self._made(_newest(found.where(*_behind(agents, after)), agents, limit))
+        column = agents.c
+        made = self._shapes.of(
+            "agent named",
+            lambda: sa.select(agents).where(
+                column.tenant == text_("tenant"),
+                column.name == text_("name"),
+                column.delete_us.is_(None),
+            ),
+        )
+        return made(tenant=tenant, name=name)
 
     def revision(self, agent_id: str, revision: int) -> Statement:
         column = agent_revisions.c
-        found = sa.select(agent_revisions)
-        return self._made(found.where(column.agent_id == agent_id, column.revision == revision))
-
-    def revisions(self, agent_id: str, before: int | None, limit: int) -> Statement:
-        column = agent_revisions.c
-        found = sa.select(agent_revisions).where(column.agent_id == agent_id)
-        if before is not None:
-            found = found.where(column.revision < before)
-        return self._made(found.order_by(column.revision.desc()).limit(limit))
+        made = self._shapes.of(
+            "revision",
+            lambda: sa.select(agent_revisions).where(
+                column.agent_id == text_("agent_id"),
+                column.revision == bound("revision", sa.Integer),
+            ),
+        )
+        return made(agent_id=agent_id, revision=revision)
 
     def claimable(self, now_us: int, limit: int) -> Statement:
-        names = ", ".join(f"{column.table.name}.{column.name}" for column in _RUN_COLUMNS)
-        built = sa.text(
-            f"{_TENANTS}, first AS ({self._sql.first_of_tenants}) SELECT {names} FROM first "
-            "JOIN runs ON runs.id = first.id JOIN run_inputs ON run_inputs.run_id = first.id "
-            "ORDER BY first.turn, first.ready_us, first.id LIMIT :limit"
+        names = ", ".join(f"{column.table.name}.{column.name}" for column in RUN_COLUMNS)
+        made = self._shapes.of(
+            "claimable",
+            lambda: sa.text(
+                f"{_TENANTS}, first AS ({self._sql.first_of_tenants}) SELECT {names} FROM first "
+                "JOIN runs ON runs.id = first.id JOIN run_inputs ON run_inputs.run_id = first.id "
+                "ORDER BY first.turn, first.ready_us, first.id LIMIT :most"
+            ).bindparams(_NOW, MOST),
         )
-        return self._made(built.bindparams(now_us=now_us, limit=limit))
+        return made(now_us=now_us, most=limit)
+
+    def queued(self) -> Statement:
+        """Id, tenant and ready time of all that is QUEUED."""
+        column = runs.c
+        queued = sa.select(column.id, column.tenant, column.ready_us).where(QUEUED)
+        return self._shapes.of("queued", lambda: queued)()
 
     def next_ready(self) -> Statement:
-        return self._made(sa.select(sa.func.min(runs.c.ready_us)).where(QUEUED))
+        ready = sa.select(sa.func.min(runs.c.ready_us)).where(QUEUED)
+        return self._shapes.of("next ready", lambda: ready)()
 
     def due_waits(self, now_us: int, limit: int) -> Statement:
-        found = _unfinished(sa.select(waits)).where(waits.c.until_us <= now_us)
-        return self._made(found.order_by(waits.c.until_us).limit(limit))
+        made = self._shapes.of(
+            "due waits",
+            lambda: (
+                _unfinished(sa.select(waits))
+                .where(waits.c.until_us <= _NOW)
+                .order_by(waits.c.until_us)
+                .limit(MOST)
+            ),
+        )
+        return made(now_us=now_us, most=limit)
 
     def next_due(self) -> Statement:
-        found = _unfinished(sa.select(waits.c.until_us)).where(waits.c.until_us.is_not(None))
-        return self._made(found.order_by(waits.c.until_us).limit(1))
+        def build() -> Select:
+            found = _unfinished(sa.select(waits.c.until_us)).where(waits.c.until_us.is_not(None))
+            return found.order_by(waits.c.until_us).limit(1)
+
+        return self._shapes.of("next due", build)()
 
     def orphans(self, now_us: int | None, alive: Sequence[str], limit: int) -> Statement:
         """`now_us` None: every owner not in `alive` is dead, whatever its lease says."""
-        column = runs.c
-        dead: sa.ColumnElement[bool] = column.owner.not_in(list(alive))
-        if now_us is not None:
-            dead = sa.and_(dead, sa.func.coalesce(column.lease_until_us, 0) <= now_us)
-        found = _with_inputs().where(DRIVEN, sa.or_(column.owner.is_(None), dead))
-        return self._made(found.order_by(column.id).limit(limit))
+
+        def build() -> Select:
+            column = runs.c
+            names = texts("alive", len(alive))
+            dead: Condition = column.owner.not_in(names) if names else sa.true()
+            if now_us is not None:
+                dead = sa.and_(dead, sa.func.coalesce(column.lease_until_us, 0) <= _NOW)
+            found = with_inputs().where(DRIVEN, sa.or_(column.owner.is_(None), dead))
+            return found.order_by(column.id).limit(MOST)
+
+        made = self._shapes.of(("orphans", now_us is None, len(alive)), build)
+        return made(**numbered("alive", alive), now_us=now_us, most=limit)
 
     def expired_roots(self, before_us: int, limit: int) -> Statement:
-        member = runs.alias()
-        ended = sa.and_(member.c.finish_us.is_not(None), member.c.finish_us < before_us)
-        lives = sa.exists(
-            sa.select(1).where(
-                member.c.root_id == runs.c.id,
-                sa.or_(member.c.finish_us.is_(None), sa.not_(ended)),
+        def build() -> Select:
+            before, member = bound("before_us", sa.BigInteger), runs.alias()
+            lives = sa.exists(
+                sa.select(1).where(
+                    member.c.root_id == runs.c.id,
+                    sa.or_(member.c.finish_us.is_(None), member.c.finish_us >= before),
+                )
             )
-        )
-        found = _with_inputs().where(
-            runs.c.parent_id.is_(None),
-            runs.c.finish_us.is_not(None),
-            runs.c.finish_us < before_us,
-            sa.not_(lives),
-        )
-        return self._made(found.order_by(runs.c.finish_us, runs.c.id).limit(limit))
+            found = with_inputs().where(
+                runs.c.parent_id.is_(None),
+                runs.c.finish_us.is_not(None),
+                runs.c.finish_us < before,
+                sa.not_(lives),
+            )
+            return found.order_by(runs.c.finish_us, runs.c.id).limit(MOST)
+
+        return self._shapes.of("expired roots", build)(before_us=before_us, most=limit)
 
     def expired_uploads(self, now_us: int, limit: int) -> Statement:
         column = artifacts.c
-        found = sa.select(artifacts).where(column.run_id.is_(None), column.expire_us <= now_us)
-        return self._made(found.order_by(column.expire_us).limit(limit))
+        made = self._shapes.of(
+            "expired uploads",
+            lambda: (
+                sa.select(artifacts)
+                .where(column.run_id.is_(None), column.expire_us <= _NOW)
+                .order_by(column.expire_us)
+                .limit(MOST)
+            ),
+        )
+        return made(now_us=now_us, most=limit)
 
     def blobs_in_use(self, sha256s: Sequence[str]) -> Statement:
-        column = artifacts.c.sha256
-        return self._made(sa.select(column).where(column.in_(list(sha256s))).distinct())
+        return self._blobs.of_ids(sha256s)
 
     def stale_requests(self, before_us: int, limit: int) -> Statement:
         """Deletes them and gives one row for each."""
-        column = requests.c
-        gone = sa.not_(sa.exists(sa.select(1).where(runs.c.id == column.result_id)))
-        key = (column.tenant, column.principal, column.method, column.request_id)
-        stale = sa.select(*key).where(column.create_us < before_us, gone)
-        stale = stale.order_by(column.create_us).limit(limit)
-        removed = sa.delete(requests).where(sa.tuple_(*key).in_(stale))
-        return self._made(removed.returning(column.request_id))
+
+        def build() -> sa.sql.ClauseElement:
+            column = requests.c
+            gone = sa.not_(sa.exists(sa.select(1).where(runs.c.id == column.result_id)))
+            key = (column.tenant, column.principal, column.method, column.request_id)
+            stale = sa.select(*key).where(column.create_us < bound("before_us", sa.BigInteger))
+            stale = stale.where(gone).order_by(column.create_us).limit(MOST)
+            removed = sa.delete(requests).where(sa.tuple_(*key).in_(stale))
+            return removed.returning(column.request_id)
+
+        return self._shapes.of("stale requests", build)(before_us=before_us, most=limit)
 
     def renewal(self, owner: str, until_us: int) -> Statement:
         """Extends the leases and gives what each run asks for."""
         column = runs.c
-        extended = sa.update(runs).where(column.owner == owner).values(lease_until_us=until_us)
-        return self._made(extended.returning(column.id, column.epoch, column.state, column.pause))
+        made = self._shapes.of(
+            "renewal",
+            lambda: (
+                sa.update(runs)
+                .where(column.owner == text_("who"))
+                .values(lease_until_us=bound("until_us", sa.BigInteger))
+                .returning(column.id, column.epoch, column.state, column.pause)
+            ),
+        )
+        return made(who=owner, until_us=until_us)
 
-    def _made(self, built: sa.sql.ClauseElement) -> Statement:
-        compiled = self._compiled(built)
-        values = compiled.construct_params()
-        return Statement(str(compiled), [values[name] for name in compiled.positiontup or ()])
-
-    def _compiled(self, built: sa.sql.ClauseElement) -> Any:
-        return built.compile(dialect=self._sql.dialect, compile_kwargs={"render_postcompile": True})
+    def _by_id(self, table: sa.Table, row_id: str) -> Statement:
+        made = self._shapes.of(
+            (table.name, "by id"), lambda: sa.select(table).where(table.c.id == text_("id"))
+        )
+        return made(id=row_id)
 
 
 def _events(kinds: int, except_kinds: int, has_through: bool) -> Select:
     column = run_events.c
     found = (
         sa.select(column.sequence, column.kind, column.body)
-        .where(
-            column.run_id == sa.bindparam("run_id", type_=sa.Text),
-            column.sequence > sa.bindparam("after", type_=sa.Integer),
-        )
+        .where(column.run_id == text_("run_id"), column.sequence > bound("after", sa.Integer))
         .order_by(column.sequence)
-        .limit(sa.bindparam("most", type_=sa.Integer))
+        .limit(MOST)
     )
     if kinds:
         found = found.where(sa.or_(*_each(column.kind, "kind", kinds)))
     if except_kinds:
         found = found.where(sa.not_(sa.or_(*_each(column.kind, "except", except_kinds))))
     if has_through:
-        found = found.where(column.sequence <= sa.bindparam("through", type_=sa.Integer))
+        found = found.where(column.sequence <= bound("through", sa.Integer))
     return found
 
 
-def _each(column: sa.Column[Any], name: str, count: int) -> list[sa.ColumnElement[bool]]:
-    return [column == sa.bindparam(f"{name}_{at}", type_=sa.Integer) for at in range(count)]
-
-
-def _with_inputs() -> Select:
-    return sa.select(*_RUN_COLUMNS).join_from(runs, run_inputs, run_inputs.c.run_id == runs.c.id)
+def _each(column: sa.Column[Any], name: str, count: int) -> list[Condition]:
+    return [column == bound(f"{name}_{at}", sa.Integer) for at in range(count)]
 
 
 def _unfinished(found: Select) -> Select:
     joined = found.join(runs, runs.c.id == waits.c.run_id)
-    return joined.where(runs.c.state.not_in(_FINAL))
-
-
-def _behind(table: sa.Table, after: Place | None) -> list[sa.ColumnElement[bool]]:
-    if after is None:
-        return []
-    place = sa.tuple_(sa.literal(after.create_us), sa.literal(after.id))
-    return [sa.tuple_(table.c.create_us, table.c.id) < place]
-
-
-def _newest(found: Select, table: sa.Table, limit: int) -> Select:
-    return found.order_by(table.c.create_us.desc(), table.c.id.desc()).limit(limit)
+    return joined.where(ACTIVE)

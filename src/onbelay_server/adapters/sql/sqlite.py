@@ -25,6 +25,7 @@ from onbelay_server.adapters.sql.database import (
     StoreError,
 )
 from onbelay_server.adapters.sql.lock import FileLock
+from onbelay_server.adapters.sql.prepared import bound
 from onbelay_server.adapters.sql.rows import Row
 from onbelay_server.adapters.working_set import Conflict
 from onbelay_server.domain.error import Unavailable
@@ -66,7 +67,7 @@ class SqliteSql:
         "(PARTITION BY r.tenant ORDER BY r.ready_us, r.id) AS turn "
         "FROM tenants JOIN runs AS r ON r.id IN (SELECT q.id FROM runs AS q "
         "WHERE q.state = 'QUEUED' AND q.tenant = tenants.tenant AND q.ready_us <= :now_us "
-        "ORDER BY q.ready_us, q.id LIMIT :limit)"
+        "ORDER BY q.ready_us, q.id LIMIT :most)"
     )
 
     def among(self, columns: Sequence[Column]) -> str:
@@ -103,13 +104,20 @@ class SqliteSql:
             for chunk in _chunks(rows, len(named))
         ]
 
-    def label(self, column: Column, key: str, value: str) -> sa.ColumnElement[bool]:
+    def label(self, column: Column, name: str) -> sa.ColumnElement[bool]:
         pair = sa.func.json_each(column).table_valued("key", "value")
+        key, value = bound(f"{name}_key", sa.Text), bound(f"{name}_value", sa.Text)
         return sa.exists(sa.select(1).where(pair.c.key == key, pair.c.value == value))
 
-    def listed(self, column: Column, value: str) -> sa.ColumnElement[bool]:
+    def label_values(self, name: str, key: str, value: str) -> dict[str, object]:
+        return {f"{name}_key": key, f"{name}_value": value}
+
+    def listed(self, column: Column, name: str) -> sa.ColumnElement[bool]:
         item = sa.func.json_each(column).table_valued("value")
-        return sa.exists(sa.select(1).where(item.c.value == value))
+        return sa.exists(sa.select(1).where(item.c.value == bound(name, sa.Text)))
+
+    def listed_values(self, name: str, value: str) -> dict[str, object]:
+        return {name: value}
 
 
 def _qualified(column: Column) -> str:

@@ -98,7 +98,7 @@ class SqlStore:
     async def list_runs(
         self, viewer: Viewer, which: RunFilter, *, after: Place | None, limit: int
     ) -> list[Run]:
-        return await self._runs(self._queries.runs(viewer, which, after, limit))
+        return await self._runs(self._queries.lists.runs(viewer, which, after, limit))
 
     async def events(
         self,
@@ -129,7 +129,7 @@ class SqlStore:
     async def list_approvals(
         self, viewer: Viewer, which: ApprovalFilter, *, after: Place | None, limit: int
     ) -> list[Approval]:
-        statement = self._queries.approvals(viewer, which, after, limit)
+        statement = self._queries.lists.approvals(viewer, which, after, limit)
         return [approval_from(row) for row in await self._database.fetch(statement)]
 
     async def operation(self, operation_id: str) -> Operation | None:
@@ -139,7 +139,7 @@ class SqlStore:
     async def list_operations(
         self, viewer: Viewer, which: OperationFilter, *, after: Place | None, limit: int
     ) -> list[Operation]:
-        statement = self._queries.operations(viewer, which, after, limit)
+        statement = self._queries.lists.operations(viewer, which, after, limit)
         return [operation_from(row) for row in await self._database.fetch(statement)]
 
     async def artifact(self, artifact_id: str) -> Artifact | None:
@@ -149,7 +149,7 @@ class SqlStore:
     async def list_artifacts(
         self, run_id: str, *, after: Place | None, limit: int
     ) -> list[Artifact]:
-        statement = self._queries.artifacts(run_id, after, limit)
+        statement = self._queries.lists.artifacts(run_id, after, limit)
         return [artifact_from(row) for row in await self._database.fetch(statement)]
 
     async def agent(self, agent_id: str) -> Agent | None:
@@ -161,7 +161,7 @@ class SqlStore:
         return agent_from(rows[0]) if rows else None
 
     async def list_agents(self, tenant: str, *, after: Place | None, limit: int) -> list[Agent]:
-        statement = self._queries.agents(tenant, after, limit)
+        statement = self._queries.lists.agents(tenant, after, limit)
         return [agent_from(row) for row in await self._database.fetch(statement)]
 
     async def revision(self, agent_id: str, revision: int) -> AgentRevision | None:
@@ -171,7 +171,7 @@ class SqlStore:
     async def list_revisions(
         self, agent_id: str, *, before: int | None, limit: int
     ) -> list[AgentRevision]:
-        statement = self._queries.revisions(agent_id, before, limit)
+        statement = self._queries.lists.revisions(agent_id, before, limit)
         return [revision_from(row) for row in await self._database.fetch(statement)]
 
     async def claimable(self, now_us: int, *, limit: int) -> list[Run]:

@@ -24,6 +24,8 @@ from onbelay_server.ports.blobs import Blobs
 from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.store import Place, Store
 
+_FRESH_EVENTS = 2
+"""RunStarted and the claim: the log of a run whose agent was never run says nothing to it."""
 _PAGE_EVENTS = 2_000
 _PAGE_BYTES = 4 * 2**20
 _PAGE_ARTIFACTS = 500
@@ -70,6 +72,9 @@ class CaseFile:
             if artifact is not None:
                 case.files[name] = artifact
                 case._readable.add(artifact.sha256)
+        if run.epoch == 1 and run.last_sequence <= _FRESH_EVENTS:
+            case.position = run.last_sequence
+            return case
         await case._read_saved(store)
         await case._read_log(store, codec)
         return case

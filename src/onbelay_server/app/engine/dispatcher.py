@@ -21,6 +21,27 @@ from onbelay_server.ports.failpoints import pass_by
 log = logging.getLogger(__name__)
 
 
+class Slot:
+    """A place for one run that is being started: with it the run begins claimed by this process."""
+
+    def __init__(self, dispatcher: Dispatcher, owner: str, lease_us: int) -> None:
+        self._dispatcher = dispatcher
+        self._is_held = True
+        self.owner = owner
+        self.lease_us = lease_us
+
+    def drive(self, run: Run) -> None:
+        """The run is committed, claimed: have it driven here."""
+        self.release()
+        self._dispatcher.drive(run)
+
+    def release(self) -> None:
+        """It is not needed, or no longer. Twice is harmless."""
+        if self._is_held:
+            self._is_held = False
+            self._dispatcher.released()
+
+
 class Dispatcher:
     """Keeps this process's slots full."""
 
@@ -30,6 +51,9 @@ class Dispatcher:
         self._executors: dict[str, Executor] = {}
         self._ready = asyncio.Event()
         self._is_open = True
+        self._reserved = 0
+        self._has_backlog = True
+        """Whether runs may be waiting that came before any that is started now."""
 
     # ---- what others see and say -------------------------------------------------------------
 
@@ -54,6 +78,25 @@ class Dispatcher:
     def wake(self) -> None:
         """A run may be claimable."""
         self._ready.set()
+
+    def reserve(self) -> Slot | None:
+        """A slot for a run about to be started, unless none is free or others come first."""
+        if not self._is_open or self._has_backlog or self._ready.is_set() or self._free <= 0:
+            return None
+        self._reserved += 1
+        return Slot(self, self._parts.owner, self._lease_us)
+
+    def released(self) -> None:
+        """A reserved slot is not held any more."""
+        self._reserved -= 1
+
+    @property
+    def _free(self) -> int:
+        return self._parts.pace.slots - len(self._driving) - self._reserved
+
+    @property
+    def _lease_us(self) -> int:
+        return int(self._parts.pace.lease_seconds * 1_000_000)
 
     async def drain(self) -> None:
         """Claim nothing more and give back what is driven. Returns when nothing is."""
@@ -85,7 +128,8 @@ class Dispatcher:
     async def _fill(self) -> float:
         """Claim what fits; seconds until something may be claimable without a hint."""
         self._ready.clear()
-        free = self._parts.pace.slots - len(self._driving)
+        self._has_backlog = True
+        free = self._free
         if not self._is_open or free <= 0:
             return self._parts.pace.poll_seconds
         now_us = self._parts.clock.now_us()
@@ -93,9 +137,10 @@ class Dispatcher:
         claims = await asyncio.gather(*(self._claim(run.id) for run in runs))
         for run in claims:
             if run is not None:
-                self._drive(run)
+                self.drive(run)
         if len(runs) == free:
             return self._parts.pace.poll_seconds
+        self._has_backlog = False
         next_us = await self._parts.store.next_ready_us()
         if next_us is None:
             return self._parts.pace.poll_seconds
@@ -103,13 +148,11 @@ class Dispatcher:
         return min(max(wait, 0.005), self._parts.pace.poll_seconds)
 
     async def _claim(self, run_id: str) -> Run | None:
-        lease_us = int(self._parts.pace.lease_seconds * 1_000_000)
-
         def claim(rows: Rows, now_us: int) -> Change[Run]:
             run = rows.run(run_id)
             if run is None:
                 raise NotFound("the run is gone")
-            after, event = claimed(run, self._parts.owner, now_us + lease_us, now_us)
+            after, event = claimed(run, self._parts.owner, now_us + self._lease_us, now_us)
             return Change(result=after, put=[after], events=[event])
 
         try:
@@ -118,14 +161,16 @@ class Dispatcher:
             return None
         return committed.runs[run_id].run
 
-    def _drive(self, run: Run) -> None:
+    def drive(self, run: Run) -> None:
+        """Drive a run that this process has just claimed."""
         task = asyncio.create_task(self._drive_guarded(run), name=f"run {run.id}")
         self._driving[run.id] = task
 
         def done(task: asyncio.Task[None]) -> None:
             if self._driving.get(run.id) is task:
                 del self._driving[run.id]
-            self._ready.set()
+            if self._has_backlog:
+                self._ready.set()
 
         task.add_done_callback(done)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from onbelay_server.app.engine.dispatcher import Dispatcher
+from onbelay_server.app.engine.dispatcher import Dispatcher, Slot
 from onbelay_server.app.engine.leases import Leases
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.app.engine.rescuer import Rescuer
@@ -44,6 +44,10 @@ class Engine:
         for name, loop in loops.items():
             self._tasks.append(asyncio.create_task(self._keep(name, loop), name=name))
 
+    def reserve(self) -> Slot | None:
+        """A slot for a run that is about to be started, if it may begin at once."""
+        return self._dispatcher.reserve()
+
     def committed(self, appended: Sequence[Appended]) -> None:
         """Something was committed by this process: executors look for what others wrote."""
         for one in appended:
@@ -55,8 +59,6 @@ class Engine:
     def _hear(self, topics: frozenset[str]) -> None:
         if "ready" in topics:
             self._dispatcher.wake()
-        if "due" in topics:
-            self._timekeeper.wake()
 
     async def drain(self) -> None:
         """Give every run back. Calls that may not be repeated get the grace to end."""

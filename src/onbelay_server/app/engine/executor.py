@@ -18,7 +18,7 @@ from onbelay_server.app.engine.parts import Parts
 from onbelay_server.app.engine.toolbox import Toolbox
 from onbelay_server.app.engine.turn import Item, Outcome, Turn, pass_ends
 from onbelay_server.domain.error import Refusal
-from onbelay_server.domain.run import Pause, Run, RunError
+from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.ports.event_codec import UnencodableEvent
 from onbelay_server.ports.failpoints import reach
@@ -217,13 +217,9 @@ class Executor:
         """The copy says what it is: a journal is not replayed by what could not have written it."""
         self._code = {"python": ready.python, "fingerprint": ready.fingerprint}
         if not can_replay(self._run.code_python, ready.python):
-            pause = Pause(
-                request_us=self._parts.clock.now_us(),
-                recorded=f"Python {self._run.code_python}",
-                found=f"Python {ready.python}",
-            )
             await self._kill()
-            await self._conclude(self._fate.hold(pause, f"its journal is of {pause.recorded}"))
+            recorded, found = f"Python {self._run.code_python}", f"Python {ready.python}"
+            await self._conclude(self._fate.hold(recorded, found))
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -250,6 +246,8 @@ class Executor:
             self._case.keep(artifact)
         await self._follower.committed(appended, outcome)
         self._toolbox.follow(items, outcome.permits)
+        if outcome.due_us is not None:
+            self._parts.alarm.set(outcome.due_us)
         self._once |= outcome.once
         self._settle(items, outcome)
 
@@ -259,8 +257,7 @@ class Executor:
 
     def _settle(self, items: Sequence[Item], outcome: Outcome) -> None:
         """What the committed state means for the copy."""
-        ended_now = any(isinstance(item, Ended) for item in items)
-        if outcome.state.is_final or ended_now:
+        if outcome.state.is_final or any(isinstance(item, Ended) for item in items):
             self._is_over = True
         elif outcome.state.is_waiting or outcome.state is RunState.PAUSED:
             reach("after_park_before_suspend")

@@ -60,9 +60,14 @@ class Fate:
             lambda run, at: ended(run, Trigger.BREACH, RunState.FAILED, at, error=error)
         )
 
-    async def hold(self, pause: Pause, message: str) -> Run:
-        """It does not fit its journal."""
-        return await self._write(lambda run, at: held(run, pause, message, at))
+    async def hold(self, recorded: str, found: str) -> Run:
+        """It does not fit its journal, which is of `recorded`."""
+
+        def hold(run: Run, now_us: int) -> tuple[Run, list[NewEvent]]:
+            pause = Pause(request_us=now_us, recorded=recorded, found=found)
+            return held(run, pause, f"its journal is of {recorded}", now_us)
+
+        return await self._write(hold)
 
     async def kill(self, unstoppable: tuple[str, ...]) -> Run:
         """The kill deadline of its stop has come; `unstoppable` names what would not end."""

@@ -17,6 +17,7 @@ from onbelay_server.domain.change import Rows
 from onbelay_server.domain.event import StepCancelled, StepFinished, StepStarted
 from onbelay_server.domain.run import Wait
 from onbelay_server.domain.state import StepKind
+from onbelay_server.domain.waiting import LAST_US
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class Intents:
                         step_id=step_id,
                         kind=StepKind.TIMER,
                         since_us=now_us,
-                        until_us=int(request["due_us"]),
+                        until_us=min(int(request["due_us"]), LAST_US),
                     )
                 )
             case "ARTIFACT_READ":

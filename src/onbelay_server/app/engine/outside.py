@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from onbelay_server.app.credentials import token_digest
 from onbelay_server.app.engine.batch import Batch
 from onbelay_server.app.engine.failures import operation_expired, operation_failure, step_error
-from onbelay_server.app.operation_token import OperationTokens, token_digest
+from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.domain.change import Rows
 from onbelay_server.domain.event import MessageRead, OperationStarted, StepError, StepFinished
@@ -16,6 +17,7 @@ from onbelay_server.domain.ids import make_id
 from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import StepKind
+from onbelay_server.domain.waiting import LAST_US
 
 MAX_TAKEN = 100
 """Messages that one call takes."""
@@ -54,7 +56,7 @@ class Outside:
             result_schema_json=json.dumps(schema) if schema else "",
             token_sha256=token_digest(self._tokens.token(operation_id, run.tenant)),
             create_us=now_us,
-            expire_us=None if seconds is None else now_us + int(seconds * 1_000_000),
+            expire_us=None if seconds is None else min(now_us + int(seconds * 1_000_000), LAST_US),
         )
         batch.put.append(operation)
         started = OperationStarted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from onbelay_server.app.engine.alarm import Alarm
 from onbelay_server.app.governance.broker import Broker
 from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import AgentRevision, HarnessKind
@@ -45,6 +46,8 @@ class Parts:
     tokens: OperationTokens
     harnesses: Mapping[HarnessKind, Harness]
     pace: Pace
+    alarm: Alarm
+    """Rings when a wait of this process is due."""
 
     def harness_for(self, revision: AgentRevision) -> Harness | str:
         """What can run this agent here, or why nothing can."""

@@ -25,37 +25,26 @@ class Timekeeper:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._made = asyncio.Event()
-
-    def wake(self) -> None:
-        """A wait with an end was made."""
-        self._made.set()
 
     async def run(self) -> None:
         """Keep time for as long as the process lives."""
+        alarm = self._parts.alarm
         while True:
-            self._made.clear()
+            alarm.clear()
             try:
-                pause = await self._end_due()
+                next_us = await self._end_due()
             except Unavailable:
-                pause = self._parts.pace.poll_seconds
-            try:
-                async with asyncio.timeout(pause):
-                    await self._made.wait()
-            except TimeoutError:
-                pass
+                next_us = None
+            if next_us is not None:
+                alarm.set(next_us)
+            await alarm.sleep(self._parts.pace.poll_seconds)
 
-    async def _end_due(self) -> float:
-        """End what is due; seconds until the next may be."""
+    async def _end_due(self) -> int | None:
+        """End what is due; when the next will be."""
         store, clock = self._parts.store, self._parts.clock
         waits = await store.due_waits(clock.now_us(), limit=_PAGE)
         await asyncio.gather(*(self._end(wait) for wait in waits))
-        if len(waits) == _PAGE:
-            return 0.0
-        next_us = await store.next_due_us()
-        if next_us is None:
-            return self._parts.pace.poll_seconds
-        return min(max((next_us - clock.now_us()) / 1e6, 0.0), self._parts.pace.poll_seconds)
+        return clock.now_us() if len(waits) == _PAGE else await store.next_due_us()
 
     async def _end(self, wait: Wait) -> None:
         run = await self._parts.store.run(wait.run_id)

@@ -21,7 +21,7 @@ from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
 from onbelay_server.domain.event import StepCancelled, StepFinished, ToolCallFinished
 from onbelay_server.domain.lifecycle import fence
 from onbelay_server.domain.pausing import paused
-from onbelay_server.domain.run import Run
+from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.waiting import parked, voided
 from onbelay_server.ports.event_codec import EventCodec
@@ -77,6 +77,8 @@ class Outcome:
     artifacts: list[Artifact] = field(default_factory=list)
     once: set[str] = field(default_factory=set)
     """Steps the copy may now run that may not be repeated."""
+    due_us: int | None = None
+    """When the earliest of the waits it made ends by itself."""
     is_progress: bool = False
     """Something new is recorded: a call nobody asked before, or the end of one."""
     state: RunState = RunState.RUNNING
@@ -164,6 +166,8 @@ class Turn:
         ]
         outcome.artifacts = [one for one in batch.put if isinstance(one, Artifact)]
         outcome.permits = batch.permits
+        ends = [one.until_us for one in batch.put if isinstance(one, Wait) and one.until_us]
+        outcome.due_us = min(ends, default=None)
         outcome.state = run.state
         if ending is not None:
             return Change(

@@ -12,7 +12,6 @@ from onbelay_server.domain.event import (
     ApprovalVoided,
     RunStarted,
     StateChanged,
-    StepStarted,
 )
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
@@ -40,7 +39,6 @@ class Announcer:
     def __init__(self, codec: EventCodec, wakeup: Wakeup) -> None:
         self._wakeup = wakeup
         self._listed = frozenset(codec.number(kind) for kind in _LISTED)
-        self._timed = codec.number(StepStarted)
         self._commits: list[HearCommits] = []
         self._runs: list[HearRuns] = []
 
@@ -64,8 +62,6 @@ class Announcer:
             kinds = {event.kind for event in one.events}
             if not kinds or kinds & self._listed:
                 changed.append(one.run)
-            if self._timed in kinds:
-                topics.add("due")
             if one.run.state is RunState.QUEUED:
                 topics.add("ready")
         if changed:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from onbelay_server.domain.run import Run
 from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.store import Appended, Store, StoredEvent
 
 MAX_TAIL_BYTES = 2 * 2**20
 MAX_TAIL_EVENTS = 4096
+MAX_PAGES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events that a reply can carry, ready to be sent."""
+
+    frame: bytes
+    """Empty when a filter left nothing."""
+    last: int
+    """Everything up to here is in it, or was filtered out."""
 
 
 class Tail:
@@ -19,11 +32,15 @@ class Tail:
     Nothing is kept per watcher: each has a position of its own and asks for what is behind it.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, codec: EventCodec) -> None:
+        self._codec = codec
         self.run = run
         """The row, as of the newest commit known here."""
         self._events: list[StoredEvent] = []
         self._bytes = 0
+        self._pages: dict[int, Page] = {}
+        """Pages made since the last commit, by the position they begin behind: watchers who keep up
+        all want the same one."""
         self._changed: asyncio.Future[None] | None = None
         self._checked_at = float("-inf")
         self._checking = asyncio.Lock()
@@ -37,6 +54,7 @@ class Tail:
         if appended.run.last_sequence < self.run.last_sequence:
             return
         self.run = appended.run
+        self._pages.clear()
         if appended.events:
             if self._events and appended.events[0].sequence != self._events[-1].sequence + 1:
                 self._clear()
@@ -61,13 +79,29 @@ class Tail:
                 return page[:count]
         return page
 
+    def page(self, position: int, *, limit: int, max_bytes: int) -> Page | None:
+        """As `after`, ready to be sent; None when it must be read."""
+        if position >= self.last_sequence:
+            return Page(b"", position)
+        page = self._pages.get(position)
+        if page is None:
+            events = self.after(position, limit=limit, max_bytes=max_bytes)
+            if events is None:
+                return None
+            page = Page(self._codec.frame(event.body for event in events), events[-1].sequence)
+            if len(self._pages) >= MAX_PAGES:
+                self._pages.clear()
+            self._pages[position] = page
+        return page
+
     async def wait(self, position: int, timeout_seconds: float) -> None:
         """Return when the row changed or the log is longer than `position`, or in time."""
         if self.last_sequence > position:
             return
+        loop = asyncio.get_running_loop()
         if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.wait([self._changed], timeout=timeout_seconds)
+            self._changed = loop.create_future()
+        await _first(loop, self._changed, timeout_seconds)
 
     async def check(self, store: Store, clock: Clock, max_age_seconds: float) -> None:
         """Look whether a hint was lost, unless somebody looked just now. Raises LookupError when
@@ -92,6 +126,7 @@ class Tail:
 
     def _clear(self) -> None:
         self._events.clear()
+        self._pages.clear()
         self._bytes = 0
 
     def _trim(self) -> None:
@@ -104,8 +139,9 @@ class Tail:
 class Tails:
     """The tails of all runs that are watched in this process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, codec: EventCodec) -> None:
         self._store = store
+        self._codec = codec
         self._tails: dict[str, tuple[Tail, int]] = {}
 
     def committed(self, appended: Sequence[Appended]) -> None:
@@ -117,7 +153,7 @@ class Tails:
 
     async def open(self, run: Run) -> Tail:
         """The run's tail; close it again. Raises LookupError when the run is gone."""
-        tail, readers = self._tails.get(run.id) or (Tail(run), 0)
+        tail, readers = self._tails.get(run.id) or (Tail(run, self._codec), 0)
         self._tails[run.id] = (tail, readers + 1)
         if not readers:
             # Registered first, read again second: a commit in between is in one of the two.
@@ -149,3 +185,22 @@ class Tails:
     def count(self) -> int:
         """How many runs are watched."""
         return len(self._tails)
+
+
+async def _first(
+    loop: asyncio.AbstractEventLoop, shared: asyncio.Future[None], timeout_seconds: float
+) -> None:
+    """Return when the shared future is done, or in time; it is never cancelled from here."""
+    mine = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not mine.done():
+            mine.set_result(None)
+
+    timer = loop.call_later(timeout_seconds, wake)
+    shared.add_done_callback(wake)
+    try:
+        await mine
+    finally:
+        timer.cancel()
+        shared.remove_done_callback(wake)

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onbelay_server.app.visibility import seen
-from onbelay_server.app.watching.tail import Tail, Tails
+from onbelay_server.app.watching.tail import Page, Tail, Tails
 from onbelay_server.domain.error import NotFound, OutOfRange
+from onbelay_server.domain.event import ApprovalRequested, OperationStarted, StateChanged
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
+from onbelay_server.domain.state import RunState
 from onbelay_server.ports.clock import Clock
+from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.store import Store, StoredEvent
 
 MAX_PAGE_EVENTS = 128
@@ -44,8 +47,9 @@ class Position:
 class WatchPage:
     """One reply of a watch."""
 
-    events: Sequence[StoredEvent]
     complete_through: int
+    frame: bytes = b""
+    """The events, ready to be sent."""
     run: Run | None = None
     """Set in the first reply, when the state changed, and in the last."""
     end: StreamEnd | None = None
@@ -55,7 +59,8 @@ class WatchPage:
 class EventPage:
     """One page of ListRunEvents."""
 
-    events: Sequence[StoredEvent]
+    frame: bytes
+    """The events, ready to be sent."""
     complete_through: int
     run: Run
 
@@ -72,16 +77,17 @@ class Watches:
         store: Store,
         tails: Tails,
         clock: Clock,
-        asking_kinds: Sequence[int],
+        codec: EventCodec,
         *,
         poll_seconds: float = 2.0,
         max_age_seconds: float = 3000.0,
     ) -> None:
-        """`asking_kinds`: the kinds of events by which a run asks somebody."""
         self._store = store
         self._tails = tails
         self._clock = clock
-        self._asking_kinds = asking_kinds
+        self._codec = codec
+        self._asking_kinds = [codec.number(kind) for kind in (ApprovalRequested, OperationStarted)]
+        self._moving_kinds = [codec.number(StateChanged)]
         self._poll_seconds = poll_seconds
         self._max_age_seconds = max_age_seconds
         self._draining = asyncio.Event()
@@ -103,17 +109,16 @@ class Watches:
         async with self._tail(run) as tail:
             # What was told is noted before it is sent: the run moves on while the reply leaves.
             state, sent_at = tail.run.state, self._clock.monotonic()
-            yield WatchPage(events=(), run=tail.run, complete_through=position)
+            yield WatchPage(run=tail.run, complete_through=position)
             while True:
-                page = await self._page(tail, position)
-                if page:
-                    position = page[-1].sequence
-                    shown = _wanted(page, where)
+                page = await self._page(tail, position, where)
+                if page.last > position:
+                    position = page.last
                     is_moved = tail.run.state is not state
-                    if shown or is_moved:
+                    if page.frame or is_moved:
                         state, sent_at = tail.run.state, self._clock.monotonic()
                         yield WatchPage(
-                            events=shown,
+                            frame=page.frame,
                             run=tail.run if is_moved else None,
                             complete_through=position,
                         )
@@ -121,14 +126,14 @@ class Watches:
                 now = self._clock.monotonic()
                 if tail.run.state.is_final:
                     end, run_at_end = StreamEnd.FINISHED, tail.run
-                    yield WatchPage(events=(), run=run_at_end, complete_through=position, end=end)
+                    yield WatchPage(run=run_at_end, complete_through=position, end=end)
                     return
                 if self._draining.is_set() or now >= ends_at:
-                    yield WatchPage(events=(), complete_through=position, end=StreamEnd.RECONNECT)
+                    yield WatchPage(complete_through=position, end=StreamEnd.RECONNECT)
                     raise Draining
                 if now - sent_at >= where.heartbeat_seconds:
                     sent_at = now
-                    yield WatchPage(events=(), complete_through=position)
+                    yield WatchPage(complete_through=position)
                 await self._pause(tail, position, sent_at + where.heartbeat_seconds - now)
 
     async def list(
@@ -163,7 +168,8 @@ class Watches:
                     )
                     if events and is_cut:
                         through = events[-1].sequence
-                    return EventPage(events=events, complete_through=through, run=tail.run)
+                    frame = self._codec.frame(event.body for event in events)
+                    return EventPage(frame=frame, complete_through=through, run=tail.run)
                 await self._pause(tail, through, left)
 
     async def wait(
@@ -175,9 +181,10 @@ class Watches:
         after_sequence: int,
         timeout_seconds: float,
     ) -> tuple[Run, bool]:
-        """The run once it ended, or once it asks somebody; and whether the time ran out first.
+        """The run once it ended, or needs somebody; and whether the time ran out first.
 
-        With `for_attention`, questions opened at or before `after_sequence` do not count."""
+        With `for_attention` it needs somebody when it is held, or waits for an approval, an answer
+        or an operation. What came about at or before `after_sequence` does not count."""
         run = seen(await self._store.run(run_id), caller)
         until = self._clock.monotonic() + timeout_seconds
         async with self._tail(run) as tail:
@@ -185,7 +192,7 @@ class Watches:
                 current, through = tail.run, tail.last_sequence
                 if current.state.is_final:
                     return current, False
-                if for_attention and await self._asks(current, after_sequence):
+                if for_attention and await self._needs_somebody(current, after_sequence):
                     # Read after the question was found, so that its last_sequence covers it.
                     return await self._store.run(run_id) or current, False
                 left = until - self._clock.monotonic()
@@ -193,15 +200,19 @@ class Watches:
                     return current, True
                 await self._pause(tail, through, left)
 
-    async def _asks(self, run: Run, after_sequence: int) -> bool:
-        """Whether the run waits for a person or an outside system since after that event."""
-        waits = (await self._store.waits([run.id])).get(run.id, [])
-        if not any(wait.approval_id for wait in waits):
-            return False
+    async def _needs_somebody(self, run: Run, after_sequence: int) -> bool:
+        """Whether a person or an outside system must act, and since after that event."""
+        if run.state is RunState.PAUSED:
+            since = self._moving_kinds
+        else:
+            waits = (await self._store.waits([run.id])).get(run.id, [])
+            if not any(wait.approval_id or wait.operation_id for wait in waits):
+                return False
+            since = self._asking_kinds
         if after_sequence <= 0:
             return True
         page = await self._store.events(
-            run.id, after=after_sequence, limit=1, max_bytes=1, kinds=self._asking_kinds
+            run.id, after=after_sequence, limit=1, max_bytes=1, kinds=since
         )
         return bool(page)
 
@@ -216,16 +227,24 @@ class Watches:
         finally:
             self._tails.close(tail)
 
-    async def _page(self, tail: Tail, position: int) -> Sequence[StoredEvent]:
-        held = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
-        if held is not None:
-            return held
-        page = await self._store.events(
-            tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
-        )
-        if not page:
-            await self._check(tail, 0.0)  # the log is longer and yet empty: the run was deleted
-        return page
+    async def _page(self, tail: Tail, position: int, where: Position) -> Page:
+        """What is behind the position, if anything is: from the tail, or read."""
+        is_whole = not where.kinds and not where.except_kinds
+        if is_whole:
+            page = tail.page(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+            if page is not None:
+                return page
+        events = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+        if events is None:
+            events = await self._store.events(
+                tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
+            )
+            if not events:
+                await self._check(tail, 0.0)  # the log is longer and yet empty: it was deleted
+        if not events:
+            return Page(b"", position)
+        shown = events if is_whole else _wanted(events, where)
+        return Page(self._codec.frame(event.body for event in shown), events[-1].sequence)
 
     async def _pause(self, tail: Tail, position: int, seconds: float) -> None:
         """Wait for more; look by ourselves now and then, because hints get lost."""

@@ -14,11 +14,9 @@ from onbelay_server.ports.store import Place
 from onbelay_server.transport.grpc.agent_draft import check_mask, draft_of, merged
 from onbelay_server.transport.grpc.agent_wire import to_agent, to_blueprint, to_listed
 from onbelay_server.transport.grpc.call import Call
-from onbelay_server.transport.grpc.page_token import PageTokens, page_size
+from onbelay_server.transport.grpc.page_token import PageTokens, fitting, page_size
 from onbelay_server.transport.grpc.request_id import idempotency
 from onbelay_server.transport.grpc.wire import to_timestamp
-
-MAX_PAGE_BYTES = 1_000_000
 
 
 class AgentCalls:
@@ -58,16 +56,10 @@ class AgentCalls:
             after=place.id if place else "",
             limit=limit + 1,
         )
-        response = pb.ListAgentsResponse()
-        used_bytes = 0
-        for view in views[:limit]:
-            message = to_listed(view, self._catalog)
-            used_bytes += message.ByteSize()
-            if used_bytes > MAX_PAGE_BYTES and response.agents:
-                break
-            response.agents.append(message)
-        if len(response.agents) < len(views):
-            last = Place(0, response.agents[-1].name)
+        page = fitting(to_listed(view, self._catalog) for view in views[:limit])
+        response = pb.ListAgentsResponse(agents=page)
+        if len(page) < len(views):
+            last = Place(0, page[-1].name)
             response.next_page_token = self._tokens.issue(request, call.caller, last)
         return response
 
@@ -111,21 +103,18 @@ class AgentCalls:
             before=place.create_us if place else None,
             limit=limit + 1,
         )
-        response = pb.ListAgentRevisionsResponse()
-        used_bytes = 0
-        for view in views[:limit]:
-            message = agent_pb2.AgentRevision(
+        page = fitting(
+            agent_pb2.AgentRevision(
                 revision=view.revision.revision,
                 agent=to_agent(view, self._catalog),
                 created_by=view.revision.created_by,
                 create_time=to_timestamp(view.revision.create_us),
             )
-            used_bytes += message.ByteSize()
-            if used_bytes > MAX_PAGE_BYTES and response.revisions:
-                break
-            response.revisions.append(message)
-        if len(response.revisions) < len(views):
-            last = Place(response.revisions[-1].revision, "")
+            for view in views[:limit]
+        )
+        response = pb.ListAgentRevisionsResponse(revisions=page)
+        if len(page) < len(views):
+            last = Place(page[-1].revision, "")
             response.next_page_token = self._tokens.issue(request, call.caller, last)
         return response
 

@@ -8,11 +8,9 @@ from onbelay_server.app.approvals import Approvals
 from onbelay_server.ports.store import Place
 from onbelay_server.transport.grpc.approval_wire import filter_of, to_approval, verdict_of
 from onbelay_server.transport.grpc.call import Call
-from onbelay_server.transport.grpc.page_token import PageTokens, page_size
+from onbelay_server.transport.grpc.page_token import PageTokens, fitting, page_size
 from onbelay_server.transport.grpc.request_id import idempotency
 from onbelay_server.transport.grpc.wire import to_timestamp
-
-MAX_PAGE_BYTES = 1_000_000
 
 
 class ApprovalCalls:
@@ -32,18 +30,12 @@ class ApprovalCalls:
             after=self._tokens.read(request, call.caller),
             limit=page_size(request.page_size),
         )
-        response = pb.ListApprovalsResponse(server_time=to_timestamp(page.now_us))
         is_full = request.view == run_pb2.RunView.RUN_VIEW_FULL
-        used_bytes = 0
+        shown = fitting(to_approval(view, is_full=is_full) for view in page.approvals)
+        response = pb.ListApprovalsResponse(approvals=shown, server_time=to_timestamp(page.now_us))
         after = page.after
-        for view in page.approvals:
-            message = to_approval(view, is_full=is_full)
-            used_bytes += message.ByteSize()
-            if used_bytes > MAX_PAGE_BYTES and response.approvals:
-                break
-            response.approvals.append(message)
-        if 0 < len(response.approvals) < len(page.approvals):
-            last = page.approvals[len(response.approvals) - 1].approval
+        if len(shown) < len(page.approvals):
+            last = page.approvals[len(shown) - 1].approval
             after = Place(last.create_us, last.id)
         if after is not None:
             response.next_page_token = self._tokens.issue(request, call.caller, after)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
-from google.protobuf.struct_pb2 import Struct, Value
-
 from onbelay.v1 import approval_pb2, approval_request_pb2
 from onbelay_server.app.approvals import ApprovalView
 from onbelay_server.domain.approval import ApprovedCall, Verdict
-from onbelay_server.domain.error import FailedPrecondition, FieldViolation, InvalidArgument
+from onbelay_server.domain.error import FailedPrecondition, InvalidArgument
 from onbelay_server.domain.state import ApprovalKind, ApprovalState, Decision
 from onbelay_server.ports.store import ApprovalFilter
 from onbelay_server.transport.grpc.agent_wire import to_risk
 from onbelay_server.transport.grpc.display import shown, shown_json, shown_line
-from onbelay_server.transport.grpc.wire import parse_json, struct_json, to_timestamp
+from onbelay_server.transport.grpc.wire import parse_json, to_timestamp, value_json
 
 MAX_TITLE = 200
 MAX_ANSWER_BYTES = 65_536
@@ -114,18 +110,6 @@ def _answer(request: approval_request_pb2.DecideApprovalRequest) -> str:
     text = value_json(request.answer, "answer") if field == "answer" else request.answer_json
     parse_json(text, field, max_bytes=MAX_ANSWER_BYTES)
     return text
-
-
-def value_json(value: Value, field: str) -> str:
-    """A Value as compact JSON text. Raises InvalidArgument for a number that lost its digits."""
-    try:
-        wrapped = struct_json(Struct(fields={field: value}), "")
-    except InvalidArgument as refusal:
-        fields = [
-            FieldViolation(one.field.removeprefix("."), one.description) for one in refusal.fields
-        ]
-        raise InvalidArgument(refusal.text.removeprefix("."), *fields) from None
-    return json.dumps(json.loads(wrapped)[field], ensure_ascii=False, separators=(",", ":"))
 
 
 def _call(call: ApprovedCall, *, is_full: bool) -> approval_pb2.ApprovalCall:

@@ -10,11 +10,9 @@ from onbelay_server.ports.credentials import CredentialKind
 from onbelay_server.ports.store import Place
 from onbelay_server.transport.grpc.call import Call
 from onbelay_server.transport.grpc.operation_wire import filter_of, outcome_of, to_operation
-from onbelay_server.transport.grpc.page_token import PageTokens, page_size
+from onbelay_server.transport.grpc.page_token import PageTokens, fitting, page_size
 from onbelay_server.transport.grpc.request_id import idempotency
 from onbelay_server.transport.grpc.wire import to_timestamp
-
-MAX_PAGE_BYTES = 1_000_000
 
 
 class OperationCalls:
@@ -56,15 +54,11 @@ class OperationCalls:
             after=self._tokens.read(request, call.caller),
             limit=limit + 1,
         )
-        response = pb.ListOperationsResponse(server_time=to_timestamp(self._clock.now_us()))
-        used_bytes = 0
-        for operation in found[:limit]:
-            message = to_operation(operation)
-            used_bytes += message.ByteSize()
-            if used_bytes > MAX_PAGE_BYTES and response.operations:
-                break
-            response.operations.append(message)
-        shown = len(response.operations)
+        page = fitting(to_operation(operation) for operation in found[:limit])
+        response = pb.ListOperationsResponse(
+            operations=page, server_time=to_timestamp(self._clock.now_us())
+        )
+        shown = len(page)
         if shown < len(found):
             last = found[shown - 1]
             place = Place(last.create_us, last.id)

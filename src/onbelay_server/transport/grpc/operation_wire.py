@@ -7,8 +7,12 @@ from onbelay_server.domain.effect import StepError
 from onbelay_server.domain.error import InvalidArgument
 from onbelay_server.domain.operation import Operation, OperationOutcome, OperationState
 from onbelay_server.ports.store import OperationFilter
-from onbelay_server.transport.grpc.approval_wire import value_json
-from onbelay_server.transport.grpc.wire import parse_json, to_optional_timestamp, to_timestamp
+from onbelay_server.transport.grpc.wire import (
+    parse_json,
+    to_optional_timestamp,
+    to_timestamp,
+    value_json,
+)
 
 MAX_RESULT_BYTES = 262_144
 FAILED = "OperationFailed"

@@ -1,4 +1,4 @@
-"""Lists in pages: how large one is, and the tokens that continue them."""
+"""Lists in pages: how much one holds, and the tokens that continue them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import binascii
 import hmac
 import json
+from collections.abc import Iterable
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -13,10 +15,25 @@ from onbelay_server.domain.error import FieldViolation, InvalidArgument
 from onbelay_server.domain.principal import Principal
 from onbelay_server.ports.store import Place
 
+M = TypeVar("M", bound=Message)
+
+MAX_PAGE_BYTES = 1_000_000
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 50
 
 _TAG_BYTES = 16
+
+
+def fitting(messages: Iterable[M]) -> list[M]:
+    """The first messages that together stay below 1 MB, and at least one if there is any."""
+    page: list[M] = []
+    used_bytes = 0
+    for message in messages:
+        used_bytes += message.ByteSize()
+        if used_bytes > MAX_PAGE_BYTES and page:
+            break
+        page.append(message)
+    return page
 
 
 def page_size(asked: int) -> int:

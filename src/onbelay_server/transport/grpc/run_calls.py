@@ -15,9 +15,9 @@ from onbelay_server.domain.state import RunState
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import Place, RunFilter
 from onbelay_server.transport.grpc.call import Call
-from onbelay_server.transport.grpc.page_token import PageTokens, page_size
+from onbelay_server.transport.grpc.page_token import PageTokens, fitting, page_size
 from onbelay_server.transport.grpc.request_id import idempotency
-from onbelay_server.transport.grpc.run_wire import from_run_filter, to_run
+from onbelay_server.transport.grpc.run_wire import filter_of, to_run
 from onbelay_server.transport.grpc.wire import (
     from_duration,
     from_timestamp,
@@ -27,7 +27,6 @@ from onbelay_server.transport.grpc.wire import (
 )
 
 MAX_INPUT_BYTES = 2**20
-MAX_PAGE_BYTES = 1_000_000
 MAX_WINDING_DOWN = 20
 """Descendants that a stopped run names."""
 _WAIT_SECONDS = 30.0
@@ -72,19 +71,13 @@ class RunCalls:
         limit = page_size(request.page_size)
         views = await self._runs.list(
             call.caller,
-            from_run_filter(request.filter),
+            filter_of(request.filter),
             after=self._tokens.read(request, call.caller),
             limit=limit + 1,
         )
-        response, used_bytes = pb.ListRunsResponse(), 0
         is_full = request.view == run_pb2.RUN_VIEW_FULL
-        for view in views[:limit]:
-            message = to_run(view, is_full=is_full)
-            used_bytes += message.ByteSize()
-            if used_bytes > MAX_PAGE_BYTES and response.runs:
-                break
-            response.runs.append(message)
-        shown = len(response.runs)
+        page = fitting(to_run(view, is_full=is_full) for view in views[:limit])
+        response, shown = pb.ListRunsResponse(runs=page), len(page)
         if shown < len(views):
             last = views[shown - 1].run
             place = Place(last.create_us, last.id)
@@ -129,7 +122,7 @@ class RunCalls:
     async def stop_runs(self, request: pb.StopRunsRequest, call: Call) -> pb.StopRunsResponse:
         stopped = await self._stops.stop_many(
             call.caller,
-            from_run_filter(request.filter),
+            filter_of(request.filter),
             request.reason,
             idempotency(request, call),
         )

@@ -124,7 +124,7 @@ def _to_pause(run: Run) -> run_pb2.RunPause | None:
     return message
 
 
-def from_run_filter(message: run_filter_pb2.RunFilter) -> RunFilter:
+def filter_of(message: run_filter_pb2.RunFilter) -> RunFilter:
     """The filter, validated before; a time that is not one raises InvalidArgument."""
     has_from, has_before = message.HasField("created_from"), message.HasField("created_before")
     return RunFilter(

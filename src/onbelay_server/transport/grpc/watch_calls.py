@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from onbelay.v1 import watch_request_pb2 as pb
@@ -18,17 +18,14 @@ from onbelay_server.app.watching.watches import (
 )
 from onbelay_server.domain.error import Unavailable
 from onbelay_server.ports.clock import Clock
-from onbelay_server.ports.store import StoredEvent
 from onbelay_server.transport.grpc.approval_wire import to_approval
 from onbelay_server.transport.grpc.call import Call
 from onbelay_server.transport.grpc.page_token import page_size
-from onbelay_server.transport.grpc.run_wire import from_run_filter, to_run, to_run_state
+from onbelay_server.transport.grpc.run_wire import filter_of, to_run, to_run_state
 from onbelay_server.transport.grpc.wire import from_duration, to_timestamp
 
 _HEARTBEAT_SECONDS = 10.0
 _RECONNECT_SECONDS = 1.0
-_EVENTS_TAG = b"\x0a"
-"""Field 1 of WatchRunResponse and ListRunEventsResponse: `repeated RunEvent events`."""
 
 
 class WatchCalls:
@@ -62,7 +59,7 @@ class WatchCalls:
         async with aclosing(self._watches.watch(call.caller, request.run_id, where)) as pages:
             try:
                 async for page in pages:
-                    yield frame(page.events) + (await self._rest(page)).SerializeToString()
+                    yield page.frame + (await self._rest(page)).SerializeToString()
             except Draining:
                 raise _reconnect() from None
 
@@ -95,7 +92,7 @@ class WatchCalls:
             limit=page_size(request.page_size),
             wait_seconds=wait_seconds,
         )
-        response = pb.ListRunEventsResponse.FromString(frame(page.events))
+        response = pb.ListRunEventsResponse.FromString(page.frame)
         response.complete_through = page.complete_through
         response.last_sequence = page.run.last_sequence
         response.state = to_run_state(page.run.state)
@@ -105,7 +102,7 @@ class WatchCalls:
     async def watch_runs(
         self, request: pb.WatchRunsRequest, call: Call
     ) -> AsyncGenerator[pb.WatchRunsResponse, None]:
-        which = from_run_filter(request.filter)
+        which = filter_of(request.filter)
         async with aclosing(self._lists.watch(call.caller, which, _heartbeat(request))) as pages:
             try:
                 async for page in pages:
@@ -123,23 +120,6 @@ class WatchCalls:
                     )
             except Draining:
                 raise _reconnect() from None
-
-
-def frame(events: Sequence[StoredEvent]) -> bytes:
-    """Stored events as the encoded field 1 of a reply: tag, length, bytes, each."""
-    parts: list[bytes] = []
-    for event in events:
-        parts += (_EVENTS_TAG, _varint(len(event.body)), event.body)
-    return b"".join(parts)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _heartbeat(request: pb.WatchRunRequest | pb.WatchRunsRequest) -> float:

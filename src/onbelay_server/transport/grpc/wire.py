@@ -117,17 +117,18 @@ def struct_json(value: Struct, field: str) -> str:
     Its numbers are doubles: infinities, NaN and integers that a double cannot hold exactly are
     refused, because what would be stored is not what the caller meant.
     """
-    plain = {key: _plain(item, f"{field}.{key}", 1) for key, item in value.fields.items()}
+    return _compact({key: _plain(item, f"{field}.{key}", 1) for key, item in value.fields.items()})
+
+
+def value_json(value: Value, field: str) -> str:
+    """A Value likewise, which need not be an object."""
+    return _compact(_plain(value, field, 1))
+
+
+def _compact(value: Json) -> str:
     return json.dumps(
-        plain, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
     )
-
-
-def json_struct(value: dict[str, Json]) -> Struct:
-    """An object as a Struct; integers become doubles, so this is for showing, not for hashing."""
-    struct = Struct()
-    struct.update(value)
-    return struct
 
 
 class _Unacceptable(Exception):

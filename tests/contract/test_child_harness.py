@@ -1,0 +1,173 @@
+"""Children that misbehave: whatever one does, its run hears of its end soon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from onbelay_agent.protocol import Ended, Start, ToHost
+from onbelay_server.adapters.catalog.loading import load_catalog
+from onbelay_server.adapters.harness import ChildHarness
+from onbelay_server.domain.agent import AgentRevision, HarnessKind
+from onbelay_server.ports.harness import Copy, Launch, Lost
+
+SOURCE = """
+import gc, os, signal, time
+from onbelay_agent import agent, Context
+from onbelay_agent.stdio import PipeHost
+
+def escape():
+    "A grandchild in a session of its own that holds every pipe it was born with."
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        time.sleep(60)
+        os._exit(0)
+    with open(os.environ["ESCAPED"], "w") as file:
+        file.write(str(pid))
+
+MODE = os.environ.get("MODE")
+if MODE == "dies":
+    escape()
+    os._exit(3)
+if MODE == "freezes":
+    escape()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+@agent(child=True)
+async def rude(ctx: Context) -> str:
+    host = next(one for one in gc.get_objects() if isinstance(one, PipeHost))
+    host._lines.put(MODE.encode() + b"\\n")
+    time.sleep(60)
+"""
+
+
+class Heard:
+    """What a launch's run hears, in order."""
+
+    def __init__(self) -> None:
+        self.frames: list[ToHost | Lost] = []
+
+        self._ended = asyncio.Event()
+
+    def take(self, frames: Sequence[ToHost | Lost]) -> None:
+        self.frames += frames
+        if isinstance(frames[-1], Ended | Lost):
+            self._ended.set()
+
+    async def last(self) -> ToHost | Lost:
+        """The last word: Ended or Lost."""
+        async with asyncio.timeout(10):
+            await self._ended.wait()
+        return self.frames[-1]
+
+    async def put_blob(self, content: bytes) -> str:
+        raise OSError("no space left on device")
+
+    async def get_blob(self, sha256: str) -> bytes:
+        raise LookupError(sha256)
+
+
+@pytest.fixture
+def escaped(tmp_path: Path) -> Iterator[Path]:
+    """Where a grandchild that escaped leaves its process id; it ends with the test."""
+    place = tmp_path / "escaped"
+    yield place
+    if place.exists():
+        os.kill(int(place.read_text()), signal.SIGKILL)
+
+
+@asynccontextmanager
+async def child(folder: Path, mode: str) -> AsyncIterator[tuple[Copy, Heard]]:
+    source = folder / "rude.py"
+    source.write_text(SOURCE)
+    catalog = load_catalog([f"{source}:rude"], with_installed=False)
+    harness = ChildHarness(catalog, max_children=1, max_blob_bytes=2**20)
+    heard = Heard()
+    start = Start(
+        run_id="run_1",
+        agent="rude",
+        attempt=1,
+        start_us=0,
+        input_json="{}",
+        seed="s",
+        env={"ESCAPED": str(folder / "escaped"), "MODE": mode},
+    )
+    revision = AgentRevision(
+        agent_id="agt_1",
+        revision=1,
+        create_us=0,
+        created_by="user:ada",
+        blueprint="rude",
+        harness=HarnessKind.CHILD,
+    )
+    launch = Launch(
+        revision=revision,
+        start=start,
+        hear=heard.take,
+        put_blob=heard.put_blob,
+        get_blob=heard.get_blob,
+    )
+    copy = await harness.launch(launch)
+    try:
+        yield copy, heard
+    finally:
+        async with asyncio.timeout(10):
+            await harness.close()
+
+
+async def test_a_dead_child_is_lost_though_its_pipes_are_held(
+    tmp_path: Path, escaped: Path
+) -> None:
+    async with child(tmp_path, "dies") as (_, heard):
+        assert await heard.last() == Lost(reason="the child process exited with code 3")
+
+
+async def test_a_frozen_child_is_killed_though_its_pipes_are_held(
+    tmp_path: Path, escaped: Path
+) -> None:
+    async with child(tmp_path, "freezes") as (copy, _):
+        await asyncio.to_thread(_appears, escaped)
+        begun = time.monotonic()
+        assert list(await copy.kill()) == []
+        assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"emitted":{"emits":[{"place":"nowhere","kind":"text"}]}}',
+        '{"begin":{"stage":0,"intents":[{"id":"x","kind":"MAGIC","name":"","digest":"",'
+        '"request_json":"{}"}]}}',
+        '{"ended":{"outcome":"won"}}',
+        '{"start":{"run_id":"another"}}',
+        '{"put_blob":{"sha256":"00","offset":7,"content":"","last":true}}',
+    ],
+)
+async def test_a_child_that_breaks_the_protocol_is_cut_off(tmp_path: Path, line: str) -> None:
+    async with child(tmp_path, line) as (_, heard):
+        last = await heard.last()
+    assert isinstance(last, Lost)
+    assert last.reason.startswith("the child said something that is no frame: ")
+
+
+async def test_a_child_that_cannot_be_served_is_lost(tmp_path: Path) -> None:
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    line = json.dumps({"put_blob": {"sha256": empty, "offset": 0, "content": "", "last": True}})
+    async with child(tmp_path, line) as (_, heard):
+        assert await heard.last() == Lost(reason="the service could not serve the child process")
+
+
+def _appears(file: Path) -> None:
+    until = time.monotonic() + 10
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < until, f"{file} never appeared"
+        time.sleep(0.01)
