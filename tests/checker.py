@@ -11,10 +11,11 @@ from grpc import StatusCode
 
 from onbelay.v1.event_pb2 import RunEvent
 from onbelay_server.domain.approval import Approval
+from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
-from onbelay_server.ports.store import ApprovalFilter, Place, RunFilter, Store
+from onbelay_server.ports.store import ApprovalFilter, OperationFilter, Place, RunFilter, Store
 from tests.recorder import Exchange, Recording
 
 NOT_YET = {
@@ -27,6 +28,7 @@ NOT_YET = {
 
 _SLACK_SECONDS = 5.0
 _STREAMS = ("WatchRun",)
+_COMPLETED = (OperationState.SUCCEEDED, OperationState.FAILED)
 _STARTS = ("step_started", "step_restarted", "tool_call_started")
 
 
@@ -37,6 +39,7 @@ class Final:
     runs: dict[str, Run] = field(default_factory=dict)
     logs: dict[str, list[Any]] = field(default_factory=dict)
     approvals: dict[str, Approval] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
 
     @classmethod
     async def of(cls, store: Store, tenant: str = "default") -> Final:
@@ -53,6 +56,11 @@ class Final:
         while found := await store.list_approvals(viewer, ApprovalFilter(), after=after, limit=500):
             after = Place(found[-1].create_us, found[-1].id)
             final.approvals |= {one.id: one for one in found}
+        after = None
+        which = OperationFilter()
+        while opened := await store.list_operations(viewer, which, after=after, limit=500):
+            after = Place(opened[-1].create_us, opened[-1].id)
+            final.operations |= {one.id: one for one in opened}
         return final
 
 
@@ -114,6 +122,14 @@ def p4_atomic(recording: Recording, final: Final) -> Broken:
         rows = {one.id for one in final.approvals.values() if one.run_id == run_id}
         if asked != rows:
             yield f"{run_id}: approvals and their events differ"
+        opened = {e.operation_started.operation_id for e in log if e.HasField("operation_started")}
+        kept = {one.id: one for one in final.operations.values() if one.run_id == run_id}
+        done = {
+            e.operation_completed.operation_id for e in log if e.HasField("operation_completed")
+        }
+        ended = {one.id for one in kept.values() if one.state in _COMPLETED}
+        if opened != set(kept) or done != ended:
+            yield f"{run_id}: operations and their events differ"
 
 
 def p5_resumable(recording: Recording, final: Final) -> Broken:
@@ -163,6 +179,15 @@ def p7_durable(recording: Recording, final: Final) -> Broken:
         ]
         if approval.decision is None or len(decided) != 1:
             yield f"{approval.id}: its decision is gone, or there twice"
+    for done in _accepted(recording, "CompleteOperation"):
+        operation = final.operations.get(done.request.operation_id)
+        if operation is not None and operation.state not in _COMPLETED:
+            yield f"{operation.id}: its completion is gone"
+    for said in _accepted(recording, "SendMessage"):
+        log = final.logs.get(said.request.run_id, [])
+        ids = [e.message_received.message_id for e in log if e.HasField("message_received")]
+        if log and ids.count(said.reply.message_id) != 1:
+            yield f"{said.reply.message_id} is gone, or there twice"
 
 
 def p8_terminal_is_final(recording: Recording, final: Final) -> Broken:
@@ -208,6 +233,13 @@ def p15_idempotent(recording: Recording, final: Final) -> Broken:
             yield f"{request_id} started several runs"
         if sum(not start.reply.already_started for start in starts) > 1:
             yield f"{request_id}: several calls say they started it"
+    messages: dict[tuple[str, str], set[str]] = {}
+    for said in _accepted(recording, "SendMessage"):
+        if name := said.request.request_id:
+            messages.setdefault((said.request.run_id, name), set()).add(said.reply.message_id)
+    for (run_id, name), ids in messages.items():
+        if len(ids) != 1:
+            yield f"{run_id}: {name} sent several messages"
 
 
 def p16_no_silent_hang(recording: Recording, final: Final) -> Broken:
@@ -245,6 +277,10 @@ def p17_durable_execution(recording: Recording, final: Final) -> Broken:
                 is_once = '"once":true' in started[step_id].request_json
                 if step_id in finished or (is_once and step_id not in allowed):
                     yield f"{run_id}: {step_id} was repeated"
+        received = [e.message_received.message_id for e in log if e.HasField("message_received")]
+        taken = [i for e in log if e.HasField("message_read") for i in e.message_read.message_ids]
+        if taken != received[: len(taken)]:
+            yield f"{run_id}: messages were taken twice or out of order"
 
 
 CHECKS: Sequence[Callable[[Recording, Final], Broken]] = (

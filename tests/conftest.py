@@ -8,8 +8,12 @@ from uuid import uuid4
 import pytest
 import structlog
 
+from tests import hostile_wakeup
 from tests.postgres import PostgresCluster, find_postgres, start_postgres
 from tests.requirement import require
+
+# Before any test imports the server.
+hostile_wakeup.everywhere()
 
 
 @pytest.fixture

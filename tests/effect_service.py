@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -80,6 +81,7 @@ async def _serve() -> None:
     print(server.sockets[0].getsockname()[1], flush=True)
     # The pipe from whoever started it ends with them, however they end.
     await asyncio.to_thread(sys.stdin.buffer.read)
+    os._exit(0)
 
 
 @dataclass(slots=True)

@@ -16,11 +16,12 @@ import grpc.aio
 
 from onbelay_server.config import Settings
 from onbelay_server.wiring import running
+from tests import hostile_wakeup
 from tests.recorder import Recorder, Recording
 
 AGENTS = ("asker", "counter", "crasher", "emitter", "hello", "sleeper", "stubborn", "toolsmith")
 _HERE = Path(__file__).resolve().parent
-_SOURCES = ("src", "gen/python", "clients/python")
+_SOURCES = (".", "src", "gen/python", "clients/python")
 _START_SECONDS = 20.0
 _END_SECONDS = 10.0
 
@@ -57,14 +58,15 @@ async def serving(
     recording: Recording | None = None,
     *,
     agents: Sequence[str] = AGENTS,
+    extra: Sequence[str] = (),
     **settings: Any,
 ) -> AsyncIterator[Server]:
-    """A server in this process, drained at the end."""
+    """A server in this process, drained at the end. `extra` names agents as `--agents` does."""
     values: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "http": None,
         "state_dir": state_dir,
-        "agents": targets(agents),
+        "agents": [*targets(agents), *extra],
         "synchronous": "NORMAL",
         "drain_seconds": 2.0,
     }
@@ -89,14 +91,15 @@ async def child_server(
     """A server in a process of its own, killed at the end unless it has ended."""
     root = _HERE.parent
     paths = os.pathsep.join(str(root / source) for source in _SOURCES)
-    command = [sys.executable, "-m", "onbelay_server", "serve", "--listen", "127.0.0.1:0"]
+    module = "tests.hostile_wakeup" if hostile_wakeup.wanted() else "onbelay_server"
+    command = [sys.executable, "-m", module, "serve", "--listen", "127.0.0.1:0"]
     command += ["--http", "off", "--state-dir", str(state_dir), *options]
     for target in targets(agents):
         command += ["--agents", target]
     environment = {name: value for name, value in os.environ.items() if "ONBELAY" not in name}
     process = await asyncio.create_subprocess_exec(
         *command,
-        env=environment | {"PYTHONPATH": paths},
+        env=environment | {"PYTHONPATH": paths} | hostile_wakeup.wanted(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )

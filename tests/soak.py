@@ -31,10 +31,13 @@ from tests.crash.arena import Arena, arena
 from tests.crash.nursery import nursery
 from tests.crash.person import Person
 from tests.effect_service import effect_service
+from tests.recorder import Recorder
 
 _AT_ONCE = 24
 """Runs in flight at a time."""
+_CLIENTS = 4
 _PATIENCE_SECONDS = 60.0
+_SHORT_LIFE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Report:
     events: int = 0
     effects: int = 0
     unknown: int = 0
+    crash_loops: int = 0
+    """Runs in whose tree one was given up, its server having died too often before it got on."""
     seconds: float = 0.0
     broken: list[str] = field(default_factory=list)
 
@@ -66,7 +71,8 @@ class Report:
         lines = [
             f"{self.seconds:.0f} s, {self.kills} kills ({died})",
             f"{sum(self.states.values())} runs: {states}; {self.events} events",
-            f"{self.effects} effects outside, {self.unknown} of unknown outcome asked about",
+            f"{self.effects} effects outside, {self.unknown} of unknown outcome asked about, "
+            f"{self.crash_loops} runs given up as crash loops",
             *self.broken,
             "every promise held" if not self.broken else f"{len(self.broken)} broken",
         ]
@@ -83,15 +89,17 @@ class Soak:
         self._least_runs = runs
         self._until = time.monotonic() + seconds
         self._planned: dict[str, Planned] = {}
+        self._clients: list[Recorder] = []
         self._report = Report()
 
     async def run(self) -> Report:
         """Start, load, kill; then judge what is left."""
         begun = time.monotonic()
         await self._place.start()
-        client = self._place.client
-        client.patience_seconds = _PATIENCE_SECONDS
-        person = Person(client, self._place.service)
+        self._clients = [self._place.another_client() for _ in range(_CLIENTS)]
+        for client in self._clients:
+            client.patience_seconds = _PATIENCE_SECONDS
+        person = Person(self._place.client, self._place.service)
         living = asyncio.create_task(person.live())
         killing = asyncio.create_task(self._kill_for_ever())
         try:
@@ -135,7 +143,7 @@ class Soak:
             "length": planned.length,
             "service": self._place.service.address,
         }
-        client = self._place.client
+        client = self._clients[number % _CLIENTS]
         run_id = await client.start(agent, values, request_id=f"soak-{number}")
         self._planned[run_id] = planned
         following = asyncio.create_task(client.follow(run_id, f"reader-{number}"))
@@ -144,16 +152,8 @@ class Soak:
         if planned.fate == "stopped":
             await client.stop(run_id)
         elif planned.fate == "paused":
-            await self._pause_and_resume(run_id, dice.uniform(0.1, 2.0))
+            await _pause_and_resume(client, run_id, dice.uniform(0.1, 2.0))
         await following
-
-    async def _pause_and_resume(self, run_id: str, seconds: float) -> None:
-        client = self._place.client
-        await _insist(
-            lambda: client.exchange("PauseRun", runs_pb.PauseRunRequest(run_id=run_id)),
-        )
-        await asyncio.sleep(seconds)
-        await client.call("ResumeRun", runs_pb.ResumeRunRequest(run_id=run_id))
 
     # ---- killing -------------------------------------------------------------------------------
 
@@ -161,11 +161,14 @@ class Soak:
         """A server lives for seconds, or until it reaches the failpoint it is armed with."""
         name = ""
         while time.monotonic() < self._until:
+            begun = time.monotonic()
             hit = await self._place.died(self._dice.uniform(1.5, 6.0))
             await self._place.kill()
             self._report.kills += 1
             self._report.by_failpoint[name if hit else "at any time"] += 1
             name = self._dice.choice(["", *failpoints.NAMES])
+            if time.monotonic() - begun < _SHORT_LIFE_SECONDS:
+                name = ""  # a run is given up after five lives in which it came to nothing
             await self._place.start(f"{name}=crash:{self._dice.randint(1, 40)}" if name else "")
         # What is still under way comes to its end undisturbed.
         await self._place.kill()
@@ -194,7 +197,7 @@ class Soak:
             return ""
         tree = [one for one in final.runs.values() if one.root_id == run.id]
         if any(one.error and one.error.reason is FailureReason.CRASH_LOOP for one in tree):
-            self._report.states["of these in a crash loop"] += 1
+            self._report.crash_loops += 1
             return ""
         match run.state:
             case RunState.SUCCEEDED:
@@ -207,6 +210,13 @@ class Soak:
             case _:
                 return f"it ended {run.state}: {run.error}"
         return ""
+
+
+async def _pause_and_resume(client: Recorder, run_id: str, seconds: float) -> None:
+    pause = runs_pb.PauseRunRequest(run_id=run_id)
+    await _insist(lambda: client.exchange("PauseRun", pause))
+    await asyncio.sleep(seconds)
+    await client.call("ResumeRun", runs_pb.ResumeRunRequest(run_id=run_id))
 
 
 async def _insist(call: Callable[[], Awaitable[Any]]) -> None:

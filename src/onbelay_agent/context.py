@@ -231,7 +231,7 @@ class Context(Elsewhere):
 
         Raises InvalidAnswer when the answer does not fit, Expired when nobody answered."""
         adapter = None if isinstance(schema, Mapping) else values.adapter_of(schema)
-        shape = dict(schema) if adapter is None else adapter.json_schema()
+        shape = dict(schema) if adapter is None else values.schema_of(schema)
         request = {"question": question, "schema": shape}
 
         def decode(record: Record, blob: bytes | None) -> Any:

@@ -266,13 +266,13 @@ class Copy:
         self._handles = 0
         if calls.problem is not None:
             raise calls.problem
-        if not self.live:
-            calls.check_replay()
         if root.done():
             if not self.live:
                 calls.journal.check_returned(calls.stage)
             self._returned(root)
             return False
+        if not self.live:
+            calls.check_replay()
         if calls.journal.replay_left:
             return self.releases.release()
         if not self.live:

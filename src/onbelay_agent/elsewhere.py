@@ -157,7 +157,7 @@ class Elsewhere(Asking):
             raise ValueError(f"operation {name!r}: expires must be a number of seconds above 0")
         is_type = schema is not None and not isinstance(schema, Mapping)
         adapter = values.adapter_of(schema) if is_type else None
-        shape = adapter.json_schema() if adapter is not None else schema
+        shape = schema if adapter is None else values.schema_of(schema)
         request = {"name": named(name), "schema": plain(shape), "expires_seconds": expires}
 
         def opened(record: Record, blob: bytes | None) -> Operation[Any]:

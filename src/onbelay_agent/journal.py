@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
     def __str__(self) -> str:
         call = self.step_id.partition(":")[2]
-        return f"{call} ({self.kind}) digest {self.digest[:8]}… asked at stage {self.stage}"
+        return f"{call} digest {self.digest[:8]}… asked at stage {self.stage}"
 
 
 @dataclass(slots=True)
@@ -104,8 +104,10 @@ class Journal:
         started = self.unasked.pop(step_id, None) if self.unasked else None
         if started is None:
             return None
-        if started.kind != kind or started.digest != digest:
-            found = Asked(step_id, kind, digest, stage)
+        found = Asked(step_id, kind, digest, stage)
+        if started.kind != kind:
+            raise Diverged(step_id, f"{started.kind} {started.asked(step_id)}", f"{kind} {found}")
+        if started.digest != digest:
             raise Diverged(step_id, str(started.asked(step_id)), str(found))
         return started
 

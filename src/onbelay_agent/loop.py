@@ -67,6 +67,8 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._finalizer: Branch
         self._timekeeper = timekeeper
         self._tasks: list[RunTask] = []
+        self._unnumbered: list[RunTask] = []
+        """Made, and perhaps not named yet."""
         self._sweep_at = 64
         self._generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._exception_handler: Callable[..., object] | None = None
@@ -129,6 +131,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Run nothing more."""
         self._ready.clear()
         self._tasks.clear()
+        self._unnumbered.clear()
 
     def plant(self, seed: str) -> Branch:
         """The root branch of a run with this seed."""
@@ -254,14 +257,27 @@ class RunLoop(asyncio.AbstractEventLoop):
         name: str | None,
         context: contextvars.Context | None,
     ) -> RunTask:
+        self._number_tasks()
         task = RunTask(
-            coro, number=next(self._numbers), loop=self, parent=parent, name=name, context=context
+            coro,
+            number=next(self._numbers),
+            loop=self,
+            parent=parent,
+            number_all=self._number_tasks,
+            name=name,
+            context=context,
         )
+        self._unnumbered.append(task)
         # Held until done: a task that only waits must not vanish with a garbage collection.
         self._tasks.append(task)
         if len(self._tasks) > self._sweep_at:
             self.unfinished()
         return task
+
+    def _number_tasks(self) -> None:
+        unnumbered, self._unnumbered = self._unnumbered, []
+        for task in unnumbered:
+            task.number()
 
     def _refuse_bare_as_completed(self, frame: Any) -> None:
         for _ in range(4):

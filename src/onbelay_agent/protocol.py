@@ -84,7 +84,7 @@ class Intent:
     await its end; OPERATION {"name", "schema"|null, "expires_seconds"|null} to open one, answered
     {"operation_id", "token"}, and {"operation_id"} to await its outcome; MESSAGES {"wait": bool},
     answered with a list of {"message_id", "sent_by", "text", "data"}; VERSION {"version": int},
-    answered with that number; MODEL: not yet."""
+    answered with that number in the commit that records it; MODEL: not yet."""
     cancelled: bool = False
     """Asked and cancelled again while the journal was replayed: recorded as both, never run."""
 
@@ -102,8 +102,8 @@ class Record:
     digest: str = ""
     """started only."""
     stage: int | None = None
-    """started: the stage it was asked at. finished: the last stage whose batch had been submitted,
-    or None when somebody other than the copy recorded it (a decision, a timer)."""
+    """started: the stage it was asked at. finished: the last stage up to which every batch was
+    answered, or None when somebody other than the copy recorded it (a decision, a timer)."""
     cancelled: bool = False
     """started only: recorded as already cancelled."""
     attempt: int = 1
@@ -154,7 +154,10 @@ class Reopened:
 class Begin:
     """All that was asked in one stage, recorded as one batch with the emits before it.
 
-    Answered by Begun once committed; a STEP's function starts only then."""
+    Answered by Begun once committed; a STEP's function starts only then. A host may hold it back
+    while it takes other frames, and in the end drop it: a later copy asks again. It then records
+    the emits at once, as those of later frames follow them. A copy cancels no call of a batch that
+    is not answered, unless its code has ended."""
 
     stage: int
     emits: tuple[Emit, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from threading import current_thread, main_thread
 from typing import Any
 
@@ -43,6 +43,7 @@ class RunTask(asyncio.Task[Any]):
         number: int,
         loop: asyncio.AbstractEventLoop,
         parent: Branch,
+        number_all: Callable[[], None],
         name: str | None,
         context: contextvars.Context | None,
     ) -> None:
@@ -50,6 +51,7 @@ class RunTask(asyncio.Task[Any]):
         self._parent = parent
         self._explicit = name
         self._branch: Branch | None = None
+        self._numbering = number_all
         # asyncio's own numbers count all tasks of the process, which no replay repeats.
         super().__init__(coro, loop=loop, name=name or f"Task-{number}", context=context)
 
@@ -59,21 +61,30 @@ class RunTask(asyncio.Task[Any]):
     __eq__ = object.__eq__
 
     def set_name(self, value: object) -> None:
-        """Name the task; the branch follows when nothing was asked in it yet."""
+        """Name the task; its branch follows when that is the first thing done with it."""
         self._explicit = str(value)
         super().set_name(value)
 
     @property
     def branch(self) -> Branch:
-        """Numbered when first needed: after `asyncio.create_task` has set an explicit name."""
+        """Where it is in the tree of tasks."""
         if self._branch is None:
-            if self._explicit is not None:
-                label = "=" + escaped(self._explicit)
-            else:
-                coro = self.get_coro()
-                label = escaped(getattr(coro, "__name__", type(coro).__name__))
-            self._branch = self._parent.child(label)
+            self._numbering()
+            assert self._branch is not None
         return self._branch
+
+    def number(self) -> None:
+        """Take the next branch with its label, once `asyncio.create_task` has set its name.
+
+        Every task takes one, so that what a task says or asks changes no other's place."""
+        if self._branch is not None:
+            return
+        if self._explicit is not None:
+            label = "=" + escaped(self._explicit)
+        else:
+            coro = self.get_coro()
+            label = escaped(getattr(coro, "__name__", type(coro).__name__))
+        self._branch = self._parent.child(label)
 
     def place(self) -> str:
         """Where it waits, as `function (file:line)` of its innermost coroutine."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from asyncio import events
+from collections.abc import Callable
 from typing import Any
 
 from onbelay_agent.errors import RefusedCall
@@ -43,3 +45,15 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 def refuse_threads() -> None:
     """From now on, in this process. Repeating it is harmless."""
     sys.addaudithook(_hear)
+    if sys.version_info < (3, 12):
+        # It tells nobody of threads.
+        setattr(threading.Thread, "start", _asking_first(threading.Thread.start))  # noqa: B010
+
+
+def _asking_first(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    @functools.wraps(start)
+    def asking(thread: threading.Thread) -> None:
+        _hear("_thread.start_new_thread", ())
+        start(thread)
+
+    return asking

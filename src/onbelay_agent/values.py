@@ -108,6 +108,12 @@ def adapter_of(wanted: Any) -> Adapter:
         raise ValueNotStorable(f"{name} cannot be stored: {error.message}") from None
 
 
+@functools.lru_cache(maxsize=1024)
+def schema_of(wanted: Any) -> dict[str, Any]:
+    """The cached JSON Schema of a type; not to be changed. Raises ValueNotStorable."""
+    return adapter_of(wanted).json_schema()
+
+
 def result_adapter(fn: Callable[..., Any], returns: Any) -> Adapter | None:
     """The adapter of a step's result: `returns`, else what `fn` is annotated to return, else None.
 

@@ -1,16 +1,25 @@
-"""Listens until it is told to end."""
+"""Does as it is told while it runs: every message is a line of its output."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 from onbelay_agent import Context, agent
 
 
-@agent(accepts_messages=True)
-async def listener(ctx: Context) -> list[Any]:
-    """What it was told, text or data, in order; the word `end` is the last."""
-    heard: list[Any] = []
-    while "end" not in heard:
-        heard += [message.text or message.data for message in await ctx.messages()]
+@agent(name="listener", accepts_messages=True)
+async def listener(ctx: Context, ledger: str = "", last: str = "stop") -> list[str]:
+    """Takes messages until one says `last`; each is noted once in the ledger."""
+    heard: list[str] = []
+    while last not in heard:
+        for message in await ctx.messages():
+            await ctx.step("note", note, ledger, message.text)
+            heard.append(message.text)
+            ctx.emit(f"{message.sent_by}: {message.text}")
     return heard
+
+
+async def note(ledger: str, text: str) -> None:
+    if ledger:
+        with Path(ledger).open("a") as lines:  # noqa: ASYNC230 - one short line
+            lines.write(f"{text}\n")

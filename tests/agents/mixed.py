@@ -145,12 +145,12 @@ async def _do(ctx: Context, part: Part, service: str, depth: int) -> str:
         case "child" | "handle":
             return await _child(ctx, part, service, depth)
         case "gather":
-            found = await asyncio.gather(
+            both = await asyncio.gather(
                 ctx.step(f"{name}-a", _happen, service, "step", f"{key}-a", part.seconds / 4),
                 ctx.step(f"{name}-b", _happen, service, "step", f"{key}-b"),
                 ctx.tool("put", {"service": service, "key": f"{key}-c"}),
             )
-            return name if found == [f"{name}-a", f"{name}-b", f"{name}-c"] else str(found)
+            return name if list(both) == [f"{name}-a", f"{name}-b", f"{name}-c"] else str(both)
         case "timeout":
             try:
                 async with asyncio.timeout(part.seconds):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from onbelay_server.adapters.wakeup import LocalWakeup
+from onbelay_server.adapters.wakeup.local import LocalWakeup
 
 
 async def test_everyone_who_listens_hears() -> None:

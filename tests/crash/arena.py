@@ -53,7 +53,7 @@ class Arena:
         ]
         for agent in agents:
             self._arguments += ["--agents", str(AGENTS / agent)]
-        self._channel = grpc.aio.insecure_channel(self.address, options=_RECONNECT)
+        self._channels: list[grpc.aio.Channel] = []
         self._client: Recorder | None = None
         self.pid = 0
         self.kills = 0
@@ -84,8 +84,15 @@ class Arena:
             writer.close()
             break
         if self._client is None:
-            token = (self.state_dir / "developer-token").read_text().strip()
-            self._client = Recorder(self._channel, token, self.recording)
+            self._client = self.another_client()
+
+    def another_client(self) -> Recorder:
+        """A client with a connection of its own; the recording is the same."""
+        options = (*_RECONNECT, ("grpc.use_local_subchannel_pool", 1))
+        channel = grpc.aio.insecure_channel(self.address, options=options)
+        self._channels.append(channel)
+        token = (self.state_dir / "developer-token").read_text().strip()
+        return Recorder(channel, token, self.recording)
 
     @property
     def is_alive(self) -> bool:
@@ -107,7 +114,8 @@ class Arena:
     async def close(self) -> None:
         if self.pid:
             await self.kill()
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
 
     # ---- what is left --------------------------------------------------------------------------
 

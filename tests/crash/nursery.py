@@ -16,14 +16,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from tests import hostile_wakeup
+
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = (".", "src", "gen/python", "clients/python")
 
 
 def _serve_requests() -> None:
     """One line a request: pid of the server it became; `wait` lines are answered with its end."""
+    hostile_wakeup.everywhere()
     from onbelay_server import wiring  # noqa: F401 - imported before the fork, once for all
-    from onbelay_server.__main__ import main
+    from onbelay_server.cli.application import main
 
     print("ready", flush=True)
     for line in sys.stdin:
@@ -96,7 +99,7 @@ async def nursery() -> AsyncIterator[Nursery]:
         "-m",
         "tests.crash.nursery",
         cwd=_ROOT,
-        env=clean | {"PYTHONPATH": paths},
+        env=clean | {"PYTHONPATH": paths} | hostile_wakeup.wanted(),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

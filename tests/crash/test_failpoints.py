@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc import StatusCode
 
 from onbelay.v1 import run_pb2
+from onbelay.v1 import run_request_pb2 as runs_pb
+from onbelay.v1 import watch_request_pb2 as watch_pb
 from onbelay_server.ports import failpoints
 from tests.agents.mixed import expected
 from tests.crash.arena import Arena, arena
@@ -43,6 +46,23 @@ KILLS = {
 """What each server of a run's life is armed with; the last one with nothing."""
 
 
+class NeverReached(AssertionError):
+    """The run had ended before its server came to the failpoint."""
+
+
+async def _died(place: Arena, starting: asyncio.Task[str]) -> bool:
+    """Whether the failpoint killed the server before the run had ended."""
+    while not await place.died(0.3):
+        if starting.done():
+            run = await place.client.exchange(
+                "GetRun", runs_pb.GetRunRequest(run_id=starting.result())
+            )
+            if run.code is StatusCode.OK and run.reply.run.HasField("finish_time"):
+                # What follows the end may still reach it.
+                return await place.died(1.5)
+    return True
+
+
 async def lived(place: Arena, kills: list[str], agent: str = "mixed") -> tuple[run_pb2.Run, Any]:
     """A run of the story that begins under the first of these servers; its last row and its log.
     Every one of the servers must have been killed by its failpoint."""
@@ -55,7 +75,8 @@ async def lived(place: Arena, kills: list[str], agent: str = "mixed") -> tuple[r
         values = {"seed": SEED, "service": place.service.address, "only": STORY}
         starting = asyncio.create_task(client.start(agent, values, request_id="story"))
         for number, armed in enumerate(kills, 1):
-            assert await place.died(15.0), f"never reached: {armed}"
+            if not await _died(place, starting):
+                raise NeverReached(armed)
             await place.kill()
             await place.start(kills[number] if number < len(kills) else "")
         run_id = await starting
@@ -98,6 +119,38 @@ async def test_a_run_killed_at_any_failpoint_ends_as_one_never_killed(tmp_path: 
         assert (other.state, other.output_json) == (run.state, run.output_json), name
         assert starts(its_log) == starts(log), name
         assert story(its_log) == wanted, name
+
+
+async def test_a_stop_holds_though_its_server_dies_before_the_agent_hears_of_it(
+    tmp_path: Path,
+) -> None:
+    async with (
+        houses() as (cradle, service),
+        arena(cradle, tmp_path, service, agents=["sleeper.py:sleeper"]) as place,
+    ):
+        await place.start("after_stop_before_told=crash:1")
+        client = place.client
+        client.patience_seconds = 15.0
+        run_id = await client.start("sleeper", {"in_step": True})
+        await client.reached(run_id, "RUNNING")
+        async with client.stream("WatchRun", watch_pb.WatchRunRequest(run_id=run_id)) as stream:
+            await stream.until(
+                lambda reply: any(event.HasField("step_started") for event in reply.events)
+            )
+        stopping = asyncio.create_task(client.stop(run_id))
+        assert await place.died(10.0)
+        await place.kill()
+        await place.start()
+        await stopping
+        await client.follow(run_id, "reader")
+        run = await client.get(run_id)
+        assert run.state == run_pb2.RUN_STATE_STOPPED
+        # It was wound down, not run again.
+        assert [
+            e.step_id for e in await client.events(run_id) if e.HasField("step_restarted")
+        ] == []
+        await place.kill()
+        assert await place.broken(await place.final()) == []
 
 
 def test_every_failpoint_is_somewhere_in_the_code() -> None:

@@ -18,7 +18,7 @@ from onbelay_server.adapters.clock import SystemClock
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.memory import MemoryStore
 from onbelay_server.adapters.tools import RegisteredTools
-from onbelay_server.adapters.wakeup.local import LocalWakeup
+from onbelay_server.adapters.wakeup import LocalWakeup
 from onbelay_server.app.agents import Agents
 from onbelay_server.app.approvals import Approvals
 from onbelay_server.app.artifacts import Artifacts

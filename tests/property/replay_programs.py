@@ -16,10 +16,10 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from typing import Any
 
-from onbelay_agent import AgentCallError, Context, agent
+from onbelay_agent import AgentCallError, Context, OperationFailed, agent
 from tests.property.replay_world import Mismatch, World
 
 Program = list[Any]
@@ -33,7 +33,21 @@ class Generator:
     """Builds one program from a seed."""
 
     LEAVES = ("step", "step", "step", "bad", "tool", "sleep", "emit", "approve", "ask")
-    RARE = ("save", "read", "chance", "raise", "yield", "once", "close", "large")
+    RARE = (
+        "save",
+        "read",
+        "chance",
+        "raise",
+        "yield",
+        "once",
+        "close",
+        "large",
+        "retry",
+        "child",
+        "operation",
+        "messages",
+        "version",
+    )
     GROUPS = (
         "seq",
         "gather",
@@ -58,6 +72,8 @@ class Generator:
         "condition",
         "shield",
         "barrier",
+        "beside",
+        "opened",
     )
 
     def __init__(self, seed: int) -> None:
@@ -96,8 +112,8 @@ class Interpreter:
         self.out.append([op[0], op[-2] if len(op) > 2 else 0, result, self.shared])
         return result
 
-    def spawn(self, op: Program, **name: str) -> asyncio.Task[Any]:
-        return asyncio.create_task(self.run(op), **name)
+    def spawn(self, op: Program, name: str | None = None) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.run(op), name=name)
 
     # ---- leaves ----------------------------------------------------------------------------------
 
@@ -112,6 +128,26 @@ class Interpreter:
 
     async def do_large(self, number: int, value: int) -> Any:
         return len(await self.ctx.step("large", large, number, value))
+
+    async def do_retry(self, number: int, value: int) -> Any:
+        tries: list[int] = []
+        step = self.ctx.step(f"r{value % 2}", wavering, self.ctx, tries, number, value, retries=2)
+        return await step
+
+    async def do_child(self, number: int, value: int) -> Any:
+        return await self.ctx.run_agent(f"c{value % 2}", {"number": number}, returns=int)
+
+    async def do_operation(self, number: int, value: int) -> Any:
+        return await (await self.ctx.operation(f"o{value % 2}", int, value + 1))
+
+    async def do_messages(self, number: int, value: int) -> Any:
+        return [message.text for message in await self.ctx.messages(wait=value % 2 == 0)]
+
+    async def do_version(self, number: int, value: int) -> Any:
+        chosen = self.ctx.version(f"v{value % 2}", value + 1)
+        if chosen % 2:
+            await self.ctx.step("versioned", effect, number, chosen)
+        return chosen
 
     async def do_tool(self, number: int, value: int) -> Any:
         if value < 3:
@@ -283,6 +319,23 @@ class Interpreter:
         self.tasks.append(inner)
         return await asyncio.wait_for(asyncio.shield(inner), value + 1)
 
+    async def do_beside(self, ops: Program, number: int, value: int) -> Any:
+        child = await self.ctx.start_agent("b", {"number": number})
+        first = await self.guarded(ops[0])
+        try:
+            async with asyncio.timeout(value + 1):
+                return [first, await child]
+        except TimeoutError:
+            return [first, await self.guarded(ops[1]), await child.result()]
+
+    async def do_opened(self, ops: Program, number: int, value: int) -> Any:
+        operation = await self.ctx.operation("p")
+        first = await self.guarded(ops[0])
+        try:
+            return [first, *await asyncio.gather(operation, self.run(ops[1]))]
+        except OperationFailed as failed:
+            return [first, failed.expired]
+
     async def do_shared(self, ops: Program, *_: Any) -> Any:
         return await self.run(ops[self.shared % len(ops)])
 
@@ -296,13 +349,13 @@ class Interpreter:
             await self.run(ops[1])
 
     async def do_generator(self, ops: Program, number: int, value: int) -> Any:
-        async def results() -> AsyncIterator[Any]:
+        async def results() -> AsyncGenerator[Any, None]:
             for op in ops:
                 yield await self.guarded(op)
 
         seen = []
         async with contextlib.aclosing(results()) as items:
-            async for item in items:  # type: ignore[attr-defined]
+            async for item in items:
                 seen.append(item)
                 if value < 2:
                     break
@@ -333,6 +386,16 @@ async def failing(number: int, value: int) -> Any:
     raise Oops(f"{number} {value}")
 
 
+async def wavering(ctx: Context, tries: list[int], number: int, value: int) -> Any:
+    tries.append(number)
+    ctx.emit(f"try {len(tries)}")
+    if len(tries) == 1:
+        await World.current().effect(number)
+    if len(tries) <= value % 4:
+        raise Oops(number)
+    return len(tries)
+
+
 async def large(number: int, value: int) -> str:
     await World.current().effect(number)
     return "x" * (300_000 + value)
@@ -344,7 +407,7 @@ def told(result: Any) -> Any:
     return f"{type(result).__name__} {result}" if isinstance(result, BaseException) else result
 
 
-@agent
+@agent(accepts_messages=True)
 async def program(ctx: Context, seed: int) -> list[Any]:
     """Interprets the program of a seed."""
     interpreter = Interpreter(ctx)
@@ -367,12 +430,30 @@ async def check(seed: int, points: int, counts: Counter[str]) -> None:
     prefixes = list(range(len(baseline.units)))
     for prefix in prefixes if len(prefixes) <= points else sorted(rng.sample(prefixes, points)):
         again = rng.randrange(1, 8) if rng.random() < 0.3 else None
-        await World(program, seed, rng).crashed(baseline, prefix, again)
-        counts["crashes"] += 1
-    await World(program, seed, rng).crashed(baseline, 0, None, suspend=True)
+        with located(f"killed after commit {prefix}, then {again}"):
+            await World(program, seed, rng).crashed(baseline, prefix, again)
+        counts["crash points"] += 1
+    with located("suspended at every wait"):
+        await World(program, seed, rng).crashed(baseline, 0, None, suspend=True)
     counts["suspended"] += 1
-    await World(program, seed, rng).stopped(rng.randrange(len(baseline.units) + 1))
+    for pause in (1.0, 0.3):
+        with located(f"paused at {pause:.0%} of the boundaries"):
+            world = World(program, seed, rng)
+            await world.crashed(baseline, rng.choice([0, *prefixes]), None, pause=pause)
+        counts["pauses"] += world.pauses
+    after = rng.randrange(len(baseline.units) + 1)
+    with located(f"stopped after commit {after}"):
+        await World(program, seed, rng).stopped(after)
     counts["stopped"] += 1
+
+
+@contextlib.contextmanager
+def located(where: str) -> Iterator[None]:
+    """Say in a Mismatch where it was."""
+    try:
+        yield
+    except Mismatch as error:
+        raise Mismatch(f"{where}: {error}") from error
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -390,11 +471,13 @@ def main() -> int:
     began = time.monotonic()
     failures = 0
     for seed in range(options.first, options.first + options.programs):
+        if counts["programs"] % 1000 == 999:
+            print(f"seed {seed}: {dict(counts)}", file=sys.stderr, flush=True)
         try:
             run(check(seed, options.points, counts))
         except Mismatch as error:
             failures += 1
-            print(f"seed {seed}: {error}", flush=True)
+            print(f"seed {seed}: {error}\n  {Generator(seed).program()}", flush=True)
             if failures >= 20:
                 break
     seconds = time.monotonic() - began

@@ -43,6 +43,7 @@ from onbelay_agent.protocol import (
 from onbelay_agent.work import INSIDE
 
 _START_US = 1_700_000_000_000_000
+_WORKING = ("STEP", "TOOL")
 _world: World
 
 
@@ -103,6 +104,11 @@ class World:
         self.copy: Copy
         self.copies = 0
         self.oracle: Undisturbed | None = None
+        self.held: list[Begin] | None = None
+        """Batches held back while the run is being paused; None when it is not."""
+        self.pauses = 0
+        self.unrecorded: set[str] = set()
+        """Calls that were held back when the run ended."""
 
     @classmethod
     def current(cls) -> World:
@@ -153,12 +159,20 @@ class World:
         return Undisturbed(self.units, self.intents, self.ended, order, emits, self.blobs)
 
     async def crashed(
-        self, baseline: Undisturbed, prefix: int, again: int | None, suspend: bool = False
+        self,
+        baseline: Undisturbed,
+        prefix: int,
+        again: int | None,
+        *,
+        suspend: bool = False,
+        pause: float = 0.0,
     ) -> None:
-        """From the first `prefix` commits of the baseline; killed again `again` commits later."""
+        """From the first `prefix` commits of the baseline; killed again `again` commits later;
+        suspended at every wait; paused at a share of the boundaries."""
         self.oracle = baseline
         self.intents = dict(baseline.intents)
         self.blobs = dict(baseline.blobs)
+        paused_at = -1
         for unit in baseline.units[:prefix]:
             self._remember(unit)
         self._new_copy()
@@ -168,6 +182,9 @@ class World:
                 again = None
                 await self._kill()
                 self._new_copy()
+            elif len(self.finished) > paused_at and self.rng.random() < pause:
+                paused_at = len(self.finished)
+                await self._pause()
             elif self.frames:
                 self._take()
             elif suspend and self.parked:
@@ -181,6 +198,30 @@ class World:
         self._compare(baseline)
         await self._check_nothing_left()
 
+    async def _pause(self) -> None:
+        """Begin nothing more, let what is in flight end, then suspend; or take the pause back."""
+        self.held = []
+        while self.ended is None:
+            await self._settle()
+            if self.frames:
+                self._take()
+            elif not any(self.intents[step_id].kind in _WORKING for step_id in self.open):
+                self.held = None
+                self.pauses += 1
+                self.copy.receive(Suspend())
+                await self._until_ended()
+                if self.ended is None:
+                    self._new_copy()
+                return
+            elif not self._follow(strictly=True):
+                break
+        held, self.held = self.held, None
+        if self.ended is None:
+            for frame in held:
+                self._begin(frame)
+        else:
+            self.unrecorded = {intent.id for frame in held for intent in frame.intents}
+
     async def stopped(self, after: int) -> None:
         """Stopped once `after` things were committed: Ended must come, and be the last frame."""
         self._new_copy()
@@ -189,7 +230,11 @@ class World:
             self._something()
         if self.ended is None:
             told_in_time = self.copy.ending is None
-            self.copy.receive(Stop(grace_seconds=0.0))
+            grace_seconds = self.rng.choice((0.0, 0.0, 0.02))
+            self.copy.receive(Stop(grace_seconds=grace_seconds))
+            if grace_seconds:
+                for gate in list(self.gates.values())[:2]:
+                    self._open_gate(gate)
             await self._until_ended()
             assert self.ended is not None
             if told_in_time and self.ended.outcome != "stopped":
@@ -256,34 +301,71 @@ class World:
             return None, Failure(type="Rejected", message=f"no {self.rng.randint(0, 9)}"), ""
         if intent.kind == "QUESTION":
             return ("7" if lucky else '"seven"'), None, ""
+        if intent.kind == "CHILD":
+            return self._child(request, lucky)
+        if intent.kind == "OPERATION":
+            return self._operation(request, lucky)
+        if intent.kind == "MESSAGES":
+            most = 3 if lucky else 1
+            said = range(self.rng.randint(1 if request["wait"] else 0, most))
+            told = [{"message_id": f"m{n}", "sent_by": "p", "text": str(n)} for n in said]
+            return json.dumps(told), None, ""
+        if intent.kind == "VERSION":
+            return str(request["version"]), None, ""
         if intent.kind == "ARTIFACT_SAVE":
             content = self.blobs[request["sha256"]]
             self.files[request["name"]] = content
             return json.dumps({"artifact_id": "art"}), None, ""
         if intent.kind == "ARTIFACT_READ":
-            content = self.files.get(request["name"])
-            if content is None:
+            found = self.files.get(request["name"])
+            if found is None:
                 return None, Failure(type="ArtifactFailed", message="none"), ""
-            return "{}", None, hashlib.sha256(content).hexdigest()
+            return "{}", None, hashlib.sha256(found).hexdigest()
         if lucky:
             return json.dumps([request["arguments"], self.rng.random()]), None, ""
         return None, Failure(type="ToolFailed", message="broken"), ""
 
-    def _follow(self) -> None:
-        """The next result of the undisturbed run that can come now."""
+    def _child(self, request: Any, lucky: bool) -> tuple[str | None, Failure | None, str]:
+        if "agent" in request:
+            return json.dumps({"child_run_id": f"run_{self.rng.randint(1, 99)}"}), None, ""
+        if lucky:
+            return str(self.rng.randint(0, 9)), None, ""
+        data = json.dumps({"child_run_id": request["child_run_id"], "state": "FAILED"})
+        return None, Failure(type="ChildRunFailed", message="it failed", data_json=data), ""
+
+    def _operation(self, request: Any, lucky: bool) -> tuple[str | None, Failure | None, str]:
+        if "name" in request:
+            number = self.rng.randint(1, 99)
+            return json.dumps({"operation_id": f"op_{number}", "token": f"t{number}"}), None, ""
+        if lucky:
+            return str(self.rng.randint(0, 9)), None, ""
+        reason = self.rng.choice(("EXPIRED", "BROKEN"))
+        data = json.dumps({"operation_id": request["operation_id"], "reason": reason})
+        return None, Failure(type="OperationFailed", message="no", data_json=data), ""
+
+    def _follow(self, *, strictly: bool = False) -> bool:
+        """The next result of the undisturbed run that can come now; `strictly`: False, and nothing,
+        when that is no work in flight, or another should have come before it."""
         assert self.oracle is not None
         for record in self.oracle.order:
             intent = self.open.get(record.step_id)
+            is_working = intent is not None and intent.kind in _WORKING
+            if strictly and record.step_id not in self.finished and not is_working:
+                return False
             if intent is None:
                 continue
             if intent.kind != "STEP":
                 self.now_us = record.time_us - 1
                 self._finish(record.step_id, record.ok_json, record.failure, record.content_sha256)
-                return
+                return True
             gate = self.gates.get(record.step_id)
             if gate is not None:
                 self._open_gate(gate)
-                return
+                return True
+            if strictly:
+                return False  # the batch that begins it again is held back
+        if strictly:
+            return False
         raise Mismatch(f"nothing can happen; open: {sorted(self.open)}")
 
     # ---- frames ----------------------------------------------------------------------------------
@@ -291,6 +373,9 @@ class World:
     def _take(self) -> None:
         frame = self.frames.popleft()
         match frame:
+            case Begin() if self.held is not None:
+                self._commit(Unit([], list(frame.emits)))
+                self.held.append(replace(frame, emits=()))
             case Begin():
                 self._begin(frame)
             case Finish():
@@ -326,8 +411,37 @@ class World:
         for again in frame.reopened:
             start = self._start(self.intents[again.step_id], frame.stage)
             unit.records.append(replace(start, attempt=again.attempt))
+        answers = [self._answer(i) for i in frame.intents if self._is_answered_at_once(i)]
+        unit.records += answers
         self._commit(unit)
         self.copy.receive(Begun(stage=frame.stage))
+        for answer in answers:
+            self.copy.receive(Recorded(record=answer))
+
+    def _is_answered_at_once(self, intent: Intent) -> bool:
+        """As a host does. Where an undisturbed run is followed, in the order of its results."""
+        if intent.cancelled:
+            return False
+        request = json.loads(intent.request_json)
+        return intent.kind == "VERSION" or (
+            self.oracle is None
+            and (
+                (intent.kind == "CHILD" and "agent" in request)
+                or (intent.kind == "OPERATION" and "name" in request)
+                or (intent.kind == "MESSAGES" and not request["wait"])
+            )
+        )
+
+    def _answer(self, intent: Intent) -> Record:
+        self.now_us += 1
+        ok_json, failure, _ = self._result(intent)
+        return Record(
+            type="finished",
+            step_id=intent.id,
+            time_us=self.now_us,
+            ok_json=ok_json,
+            failure=failure,
+        )
 
     def _start(self, intent: Intent, stage: int) -> Record:
         return Record(
@@ -402,10 +516,12 @@ class World:
 
     def _new_copy(self) -> None:
         self.copies += 1
+        self.held = None
         self.frames.clear()
         self.parked = False
         self.ended = None
         self.copy = Copy(self.definition, self, asyncio.get_running_loop())
+        self.copy.backoff = 0.0
         ready = self.frames.popleft()
         assert isinstance(ready, Ready)
         highest: dict[str, int] = {}
@@ -483,7 +599,7 @@ class World:
         if self._agent_emits() != baseline.emits:
             raise Mismatch(f"emits are {self._agent_emits()}, undisturbed {baseline.emits}")
         started = {r.step_id for unit in self.units for r in unit.records if r.type == "started"}
-        expected_ids = set(baseline.intents)
+        expected_ids = set(baseline.intents) - self.unrecorded
         # What was asked while it replayed stays unrecorded when the code ends in the replay.
         if started - expected_ids or (self.copy.live and started != expected_ids):
             extra, missing = sorted(started - expected_ids), sorted(expected_ids - started)

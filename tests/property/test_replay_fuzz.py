@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from tests.property.replay_mutations import check_mutations
 from tests.property.replay_programs import check, program
 from tests.property.replay_world import World
 
@@ -15,10 +16,20 @@ from tests.property.replay_world import World
 @pytest.mark.parametrize("first", range(1, 9))
 def test_programs_replay_from_every_prefix(first: int) -> None:
     counts: Counter[str] = Counter()
-    for seed in range(first * 1000, first * 1000 + 25):
+    for seed in range(first * 1000, first * 1000 + 20):
         asyncio.run(check(seed, 6, counts))
-    assert counts["programs"] == 25
-    assert counts["crashes"] > 50
+    assert counts["programs"] == 20
+    assert counts["crash points"] > 50
+    assert counts["pauses"] > 20
+
+
+def test_changed_code_is_found_and_harmless_changes_are_not() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(40):
+        asyncio.run(check_mutations(seed, counts))
+    assert counts["real True"] > 80
+    assert counts["harmless False"] > 80
+    assert not counts["surprises"]
 
 
 def test_programs_of_other_code_are_held() -> None:

@@ -25,15 +25,21 @@ def shown() -> dict[str, Any]:
         "tool": tool,
         "load_subscribers": lambda topic: ["a", "b", "c"],
         "write_text": lambda topic: f"About {topic}",
+        "check_stock": lambda item: None,
+        "buy": lambda item: f"bought {item}",
     }
-    for block in blocks[:3]:
+    for block in blocks[:-1]:
         exec(compile(block, str(GUIDE), "exec"), names)
-    names["test"] = blocks[3]
+    names["test"] = blocks[-1]
     return names
 
 
 def test_the_five_line_agent(shown: dict[str, Any]) -> None:
     assert testing.TestRun(shown["hello"]).execute({"name": "Ada"}).output == "Hello Ada"
+
+
+def test_the_agent_with_a_version(shown: dict[str, Any]) -> None:
+    assert testing.TestRun(shown["order"]).crash_everywhere({"item": "x"}).output == "bought x"
 
 
 def test_the_test_of_the_guide(shown: dict[str, Any]) -> None:

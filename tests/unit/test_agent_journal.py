@@ -108,6 +108,21 @@ def test_changed_code_is_held_and_the_step_named(
     assert result.journal.records == saved.records
 
 
+def test_recorded_and_found_are_told_apart(saved: SavedJournal) -> None:
+    error = replayed(renamed, saved).error
+    assert error is not None
+    recorded, _, found = error.message.partition("; found ")
+    assert recorded.startswith("main:step:first#1: recorded step:first#1 digest ")
+    assert recorded.endswith("… asked at stage 0")
+    assert found.startswith("step:other#1 digest ")
+    error = replayed(step_missing, saved).error
+    assert error is not None
+    assert error.message.endswith("found that the agent does not ask for it")
+    error = replayed(ends_early, saved).error
+    assert error is not None
+    assert error.message.endswith("found that the agent ends at stage 1")
+
+
 async def pure_change(ctx: Context) -> Any:
     first = await ctx.step("first", echo, 1)
     ctx.log("a new line in the log")
@@ -119,3 +134,31 @@ async def pure_change(ctx: Context) -> Any:
 def test_harmless_changes_fit(saved: SavedJournal) -> None:
     result = replayed(pure_change, saved)
     assert (result.outcome, result.output) == ("returned", 6)
+
+
+def quiet_and_asking(*, says: bool) -> Body:
+    async def body(ctx: Context) -> Any:
+        async def worker(asks: bool) -> int:
+            if asks:
+                return await ctx.step("asked", echo, 1)
+            if says:
+                ctx.emit("nothing to ask")
+            return 0
+
+        named = asyncio.create_task(worker(True), name="named")
+        results = await asyncio.gather(worker(False), worker(True), worker(False), worker(True))
+        return [*results, await named]
+
+    return body
+
+
+def test_a_task_that_begins_to_speak_changes_no_other_place() -> None:
+    quiet = run_of(quiet_and_asking(says=False)).execute()
+    started = [one.step_id for one in quiet.journal.records if one.type == "started"]
+    assert sorted(started) == [
+        "main/=named.1:step:asked#1",
+        "main/worker.2:step:asked#1",
+        "main/worker.4:step:asked#1",
+    ]
+    speaking = replayed(quiet_and_asking(says=True), quiet.journal)
+    assert (speaking.outcome, speaking.output) == ("returned", quiet.output)
