@@ -184,6 +184,35 @@ def test_a_server_that_stays_away_ends_the_watch() -> None:
     assert now[0] < 40
 
 
+def test_silence_before_a_cut_is_not_counted_and_one_that_answered_is_waited_for() -> None:
+    now = [0.0]
+    told: list[str] = []
+
+    def restarting(request: Any, **_: Any) -> Stream:
+        def replies() -> Iterator[pb.WatchRunResponse]:
+            if request.after_sequence == 0:
+                yield pb.WatchRunResponse(events=events(1, 2))
+                now[0] += 9  # no heartbeat was due yet
+                raise Cut(grpc.StatusCode.UNAVAILABLE)
+            if now[0] < 30:
+                now[0] += 4
+                raise Cut(grpc.StatusCode.UNAVAILABLE)
+            reply = pb.WatchRunResponse(events=events(3, 4))
+            reply.end.reason = pb.STREAM_END_REASON_FINISHED
+            yield reply
+
+        return Stream(replies())
+
+    watching = watch(
+        restarting,
+        caller=impatient(monotonic=lambda: now[0], patience_seconds=3.0),
+        patience_seconds=60.0,
+        on_cut=lambda error: told.append(type(error).__name__),
+    )
+    assert [event.sequence for event in watching.events()] == [1, 2, 3, 4]
+    assert told == ["Unavailable"]
+
+
 def test_giving_up_cancels_the_stream() -> None:
     streams: list[Stream] = []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -25,7 +25,7 @@ class RunWatch:
 
     Iterating ends after the reply whose `end` is FINISHED. A stream that was cut, or whose server
     asks to reconnect, is opened again after `position`. Raises OnbelayError when the server refuses
-    or stays away for longer than the caller's patience. One iteration at a time.
+    or stays away, from the cut on, for longer than patience lasts. One iteration at a time.
     """
 
     method: grpc.UnaryStreamMultiCallable[pb.WatchRunRequest, pb.WatchRunResponse]
@@ -38,18 +38,27 @@ class RunWatch:
     kinds: Sequence[pb.EventKind.ValueType] = ()
     except_kinds: Sequence[pb.EventKind.ValueType] = ()
     heartbeat_seconds: float = 10.0
+    patience_seconds: float | None = None
+    """How long a server that has answered once may stay away. None: the caller's patience, which
+    always holds for the first answer."""
+    on_cut: Callable[[OnbelayError], None] | None = None
+    """Told of a cut before the stream is opened again, once until the server is heard again."""
     reconnects: int = field(default=0, init=False)
     """How often the stream was opened again."""
 
     def __iter__(self) -> Iterator[pb.WatchRunResponse]:
         attempt = 0
-        heard = self.caller.monotonic()
+        patience = self.caller.patience_seconds
+        # Counted from the cut: how long a stream was silent before says nothing of its server.
+        away_since: float | None = self.caller.monotonic()
         while True:
             stream = self.caller.stream(self.method, self._request())
             error: OnbelayError = Unavailable("the stream was cut")
             try:
                 for reply in stream:
-                    attempt, heard = 0, self.caller.monotonic()
+                    attempt, away_since = 0, None
+                    if self.patience_seconds is not None:
+                        patience = self.patience_seconds
                     whole = self._advance(reply)
                     finished = whole and reply.end.reason == pb.STREAM_END_REASON_FINISHED
                     if not finished:
@@ -67,8 +76,13 @@ class RunWatch:
             if not _was_cut(error):
                 raise error
             pause = self.caller.backoff(attempt, error.retry_after_seconds)
-            if self.caller.monotonic() - heard + pause > self.caller.patience_seconds:
+            now = self.caller.monotonic()
+            if away_since is None:
+                away_since = now
+            if now - away_since + pause > patience:
                 raise error
+            if attempt == 0 and self.on_cut is not None:
+                self.on_cut(error)
             self.caller.sleep(pause)
             attempt += 1
             self.reconnects += 1

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from onbelay_client import Client, is_final
+from onbelay_client import Client, OnbelayError, RunWatch, is_final
 from onbelay_client import contract as pb
 from onbelay_server.cli.decision import decide, how_to_decide, show
 from onbelay_server.cli.event_line import event_line
 from onbelay_server.cli.outcome import NEEDS_PERSON
 from onbelay_server.cli.run_view import RunView
+from onbelay_server.cli.terminal import err
 
 # Without a terminal every progress report would be a line of its own.
 PROGRESS_LINE_SECONDS = 2.0
+# A server that was there and starts anew.
+RESTART_SECONDS = 60.0
+
+
+def watching(client: Client, run_id: str, after: int = 0) -> RunWatch:
+    """A watch that says so on stderr when the server is away, and outlasts its restart."""
+
+    def say(_: OnbelayError) -> None:
+        err().print(Text("The server is away; the watch goes on when it is back.", style="dim"))
+
+    watch = client.runs.watch(run_id, after)
+    watch.patience_seconds = RESTART_SECONDS
+    watch.on_cut = say
+    return watch
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +53,7 @@ class Follower:
 
     def follow(self, run_id: str, after: int = 0) -> pb.Run:
         """Show the run from a sequence on until it ended; gives the run as it is then."""
-        watch = self.client.runs.watch(run_id, after)
+        watch = watching(self.client, run_id, after)
         view = RunView()
         asked_at = 0
         live = self._live(view)
@@ -55,9 +70,15 @@ class Follower:
                 if asked_at == run.last_sequence:
                     continue
                 asked_at = run.last_sequence
+                pending = self.client.approvals.list(run_id, states=[pb.APPROVAL_STATE_PENDING])
+                if not pending.approvals:
+                    # It waits for a message or is held: nothing to show that is not shown.
+                    if self.leaves_when_asked:
+                        return run
+                    continue
                 if live is not None:
                     live.stop()
-                if not self._ask(run_id) and self.leaves_when_asked:
+                if not self._ask(pending.approvals) and self.leaves_when_asked:
                     return run
                 # A new one: the old would draw over what was shown in between.
                 live = self._live(view)
@@ -74,11 +95,10 @@ class Follower:
         live.start()
         return live
 
-    def _ask(self, run_id: str) -> bool:
+    def _ask(self, pending: Iterable[pb.Approval]) -> bool:
         """Have everything that is asked decided; False when something was left."""
-        pending = self.client.approvals.list(run_id, states=[pb.APPROVAL_STATE_PENDING])
-        left = not pending.approvals
-        for listed in pending.approvals:
+        left = False
+        for listed in pending:
             approval = self.client.approvals.get(listed.id).approval
             if approval.state != pb.APPROVAL_STATE_PENDING:
                 continue

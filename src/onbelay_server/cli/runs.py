@@ -12,7 +12,7 @@ from onbelay_client import contract as pb
 from onbelay_client import is_final
 from onbelay_client.protojson import to_datetime
 from onbelay_server.cli.connection import Connection, command
-from onbelay_server.cli.following import Follower
+from onbelay_server.cli.following import Follower, watching
 from onbelay_server.cli.outcome import NEEDS_PERSON, ExitCode, code_of_run
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
 from onbelay_server.cli.run_view import pause_text
@@ -166,7 +166,7 @@ def watch_run(
     """Show a run live until it ended; approvals are asked for when you may decide them."""
     if connection.as_json:
         last = pb.Run()
-        for reply in connection.client.runs.watch(run_id, after):
+        for reply in watching(connection.client, run_id, after):
             connection.print_json(reply)
             if reply.HasField("run"):
                 last = reply.run

@@ -18,7 +18,7 @@ from onbelay_client import contract as pb
 from onbelay_client import is_final
 from onbelay_server.cli.connection import Connection, command, server_was_named
 from onbelay_server.cli.embedded import EmbeddedServer, connected, private_settings
-from onbelay_server.cli.following import Follower
+from onbelay_server.cli.following import Follower, watching
 from onbelay_server.cli.outcome import CommandFailed, ExitCode, code_of_run
 from onbelay_server.cli.parsing import parse_files, parse_pairs, read_input
 from onbelay_server.cli.terminal import err, out, person_present, safe
@@ -169,6 +169,8 @@ def print_output(run: pb.Run, console: Console) -> None:
         console.print(Text(f"error: {safe(run.error.message)} ({reason})", style="red"))
     elif not is_final(run):
         console.print(Text(f"{run.id} waits for a person"))
+        if any(wait.WhichOneof("subject") == "message" for wait in run.waits):
+            console.print(Text(f"Say something to it: onbelay runs send {run.id} TEXT"))
 
 
 def _print_replies(
@@ -178,7 +180,7 @@ def _print_replies(
     if not watch:
         return ExitCode.SUCCEEDED
     last = started.run
-    for reply in connection.client.runs.watch(started.run.id):
+    for reply in watching(connection.client, started.run.id):
         connection.print_json(reply)
         if reply.HasField("run"):
             last = reply.run
