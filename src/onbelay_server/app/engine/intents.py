@@ -13,8 +13,9 @@ from onbelay_server.app.engine.effects import Effects
 from onbelay_server.app.engine.files import Files
 from onbelay_server.app.engine.outside import Outside
 from onbelay_server.app.engine.relatives import Relatives
+from onbelay_server.app.schema import schema_violations
 from onbelay_server.domain.change import Rows
-from onbelay_server.domain.event import StepCancelled, StepFinished, StepStarted
+from onbelay_server.domain.event import StepCancelled, StepError, StepFinished, StepStarted
 from onbelay_server.domain.run import Wait
 from onbelay_server.domain.state import StepKind
 from onbelay_server.domain.waiting import LAST_US
@@ -39,6 +40,8 @@ class Intents:
     files: Files
     outside: Outside
     relatives: Relatives
+    _refused: dict[str, str] = field(default_factory=dict)
+    """Calls that cannot be asked as they are, and why."""
 
     def needs(self, begins: Sequence[Begin]) -> Needs:
         """What must be read for these calls."""
@@ -56,10 +59,16 @@ class Intents:
         return needs
 
     async def prepare(self, begins: Sequence[Begin]) -> None:
-        """Look up what a decision cannot: the agents of children."""
-        children = [i for begin in begins for i in begin.intents if i.kind == "CHILD"]
+        """Look up what a decision cannot: the agents of children, and whether a schema is one."""
+        intents = [intent for begin in begins for intent in begin.intents]
+        children = [intent for intent in intents if intent.kind == "CHILD"]
         if children:
             await self.relatives.prepare(children)
+        for intent in intents:
+            if intent.kind in ("QUESTION", "OPERATION"):
+                schema = json.loads(intent.request_json).get("schema")
+                if schema and (found := schema_violations(json.dumps(schema), "schema")):
+                    self._refused[intent.id] = found[0].description
 
     def begin(
         self, batch: Batch, intent: Intent, stage: int, rows: Rows, entropy: bytes, now_us: int
@@ -78,6 +87,10 @@ class Intents:
             batch.add(StepCancelled(), intent.id)
             return
         request, step_id = json.loads(intent.request_json), intent.id
+        if why := self._refused.get(step_id):
+            error = StepError(type="SchemaRefused", message=f"its schema cannot be used: {why}")
+            batch.add(StepFinished(error=error), step_id)
+            return
         match intent.kind:
             case "STEP":
                 pass
