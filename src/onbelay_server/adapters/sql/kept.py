@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -114,7 +115,7 @@ class Kept:
         if self._is_exclusive and version == self.agents_version and size <= MOST_CHARACTERS:
             self._revisions.put((row.agent_id, row.revision), row)
 
-    def commit(self, rows: WorkingSet, read: list[Run]) -> None:
+    def commit(self, rows: WorkingSet, read: Sequence[Run]) -> None:
         """Take up a transaction that is durable; `read` are runs that it fetched."""
         changes = rows.changes
         for run in read:
@@ -146,16 +147,8 @@ class Kept:
                 continue
             found = Open(
                 waits=tuple(rows.waits.get(run_id, {}).values()),
-                approvals=tuple(
-                    row
-                    for name in sorted(rows.pending.get(run_id, ()))
-                    if (row := rows.approvals[name]) is not None
-                ),
-                operations=tuple(
-                    row
-                    for name in sorted(rows.opened.get(run_id, ()))
-                    if (row := rows.operations[name]) is not None
-                ),
+                approvals=_present(rows.approvals, rows.pending.get(run_id, {})),
+                operations=_present(rows.operations, rows.opened.get(run_id, {})),
                 messages=tuple(rows.messages.get(run_id, {}).values()),
             )
             if found.is_small:
@@ -189,3 +182,7 @@ class Kept:
         self._agents.clear()
         self._names.clear()
         self._revisions.clear()
+
+
+def _present(rows: Mapping[str, V | None], names: Iterable[str]) -> tuple[V, ...]:
+    return tuple(row for name in sorted(names) if (row := rows[name]) is not None)

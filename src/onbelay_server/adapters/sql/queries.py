@@ -123,7 +123,8 @@ class Queries:
             "claimable",
             lambda: sa.text(
                 f"{_TENANTS}, first AS ({self._sql.first_of_tenants}) SELECT {_RUN_NAMES} "
-                "FROM first JOIN runs ON runs.id = first.id JOIN run_inputs ON run_inputs.run_id = first.id "
+                "FROM first JOIN runs ON runs.id = first.id "
+                "JOIN run_inputs ON run_inputs.run_id = first.id "
                 "ORDER BY first.turn, first.ready_us, first.id LIMIT :most"
             ).bindparams(_NOW, MOST),
         )

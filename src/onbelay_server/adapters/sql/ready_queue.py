@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from itertools import islice
 
+from onbelay_server.adapters.sql.rows import Row
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
 
@@ -21,7 +22,7 @@ class ReadyQueue:
         self._places: dict[str, tuple[str, int]] = {}
         """Tenant and ready time of each run."""
 
-    def load(self, rows: Iterable[tuple[str, str, int]]) -> None:
+    def load(self, rows: Iterable[Row]) -> None:
         """Take up (run id, tenant, ready time) of all QUEUED runs as they were last committed."""
         self.clear()
         for run_id, tenant, ready_us in rows:

@@ -200,9 +200,8 @@ class SqlStore:
 
     async def claimable(self, now_us: int, *, limit: int) -> list[Run]:
         if await self._has_queue():
-            found = [
-                self._kept.runs.run(name) for name in self._kept.queue.claimable(now_us, limit)
-            ]
+            ids = self._kept.queue.claimable(now_us, limit)
+            found = [self._kept.runs.run(run_id) for run_id in ids]
             runs = [run for run in found if run is not None]
             if len(runs) == len(found):
                 return runs
@@ -218,8 +217,11 @@ class SqlStore:
         queue = self._kept.queue
         if self._database.is_exclusive and not queue.is_loaded:
             # In the writer's queue, so that it is exactly what all commits before it left.
-            await self._writer.run(lambda: _single(self._queries.queued()), queue.load)
+            await self._writer.run(self._queued, queue.load)
         return queue.is_loaded
+
+    def _queued(self) -> Steps[list[Row]]:
+        return _single(self._queries.queued())
 
     async def due_waits(self, now_us: int, *, limit: int) -> list[Wait]:
         rows = await self._database.fetch(self._queries.due_waits(now_us, limit))
