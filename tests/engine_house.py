@@ -184,9 +184,11 @@ class EngineHouse:
         self.announcer.on_commit(self.tails.committed)
         self.store.on_commit(self.announcer.committed)
         self.watches = Watches(self.store, self.tails, self.clock, self.codec, poll_seconds=0.02)
-        self.lists = ListWatches(self.store, self.announcer, self.clock, poll_seconds=0.02)
         self.stops = Stops(self.store)
         self.approvals = Approvals(self.store, self.clock)
+        self.lists = ListWatches(
+            self.store, self.announcer, self.approvals, self.clock, poll_seconds=0.02
+        )
         self._numbers = itertools.count(1)
 
     async def prepare(self, **fields: Any) -> None:

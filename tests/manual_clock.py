@@ -35,6 +35,11 @@ class ManualClock:
         heapq.heappush(self._sleepers, _Sleeper(self._monotonic + seconds, self._count, future))
         await future
 
+    @property
+    def sleepers(self) -> int:
+        """How many sleep on this clock."""
+        return sum(1 for one in self._sleepers if not one.future.done())
+
     def advance(self, seconds: float) -> None:
         """Let time pass on both clocks and wake whoever slept until then."""
         self._now_us += round(seconds * 1_000_000)

@@ -202,11 +202,12 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     announcer.on_commit(tails.committed)
     store.on_commit(announcer.committed)
 
-    watches, lists = Watches(store, tails, clock, codec), ListWatches(store, announcer, clock)
+    runs, approvals = Runs(store, sweeper), Approvals(store, clock)
+    watches = Watches(store, tails, clock, codec)
+    lists = ListWatches(store, announcer, approvals, clock)
     registration = Registration(store, catalog, clock)
     await registration.start(credentials.tenants())
     agents = Agents(store, catalog, tools, registration, clock)
-    runs, approvals = Runs(store, sweeper), Approvals(store, clock)
     uploads = Uploads(blobs, clock, max_bytes=settings.max_artifact_bytes)
     stack.push_async_callback(uploads.close)
     artifacts = Artifacts(store, blobs, uploads, clock)
@@ -222,7 +223,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
                 tokens,
                 clock,
             ),
-            WatchCalls(watches, lists, runs, approvals, clock),
+            WatchCalls(watches, lists, runs, clock),
             ApprovalCalls(approvals, tokens),
             ArtifactCalls(artifacts, tokens),
             SteeringCalls(Pauses(store), Messages(store), runs),

@@ -86,7 +86,7 @@ async def hostile_server() -> AsyncIterator[Seeds]:
     watches = Watches(store, Tails(store, codec), clock, codec)
     approvals = Approvals(store, clock)
     artifacts = Artifacts(store, blobs, Uploads(blobs, clock), clock)
-    lists = ListWatches(store, Announcer(codec, wakeup), clock)
+    lists = ListWatches(store, Announcer(codec, wakeup), approvals, clock)
     services = [
         Service(
             run_service_pb2.DESCRIPTOR.services_by_name["RunService"],
@@ -99,7 +99,7 @@ async def hostile_server() -> AsyncIterator[Seeds]:
                     tokens,
                     clock,
                 ),
-                WatchCalls(watches, lists, runs, approvals, clock),
+                WatchCalls(watches, lists, runs, clock),
                 ApprovalCalls(approvals, tokens),
                 ArtifactCalls(artifacts, tokens),
             ],

@@ -10,7 +10,6 @@ import pytest
 
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.app.pauses import Pauses
-from onbelay_server.app.watching.lists import ListWatches
 from onbelay_server.app.watching.tail import MAX_TAIL_EVENTS, Tail
 from onbelay_server.app.watching.watches import (
     MAX_LIST_BYTES,
@@ -27,7 +26,7 @@ from onbelay_server.domain.lifecycle import claimed, ended
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.transition import Trigger
-from onbelay_server.ports.store import Appended, RunFilter, StoredEvent
+from onbelay_server.ports.store import Appended, StoredEvent
 from tests.contract.entities import append, make_run
 from tests.engine_house import EngineHouse, entries
 from tests.resources import ADA, BEN, RIVAL
@@ -237,54 +236,6 @@ def test_a_tail_keeps_the_newest_when_it_is_full() -> None:
     assert tail.after(0, limit=9, max_bytes=99) is None
     last = tail.after(MAX_TAIL_EVENTS, limit=9, max_bytes=99)
     assert [one.sequence for one in last or ()] == [MAX_TAIL_EVENTS + 1]
-
-
-# ---- lists ---------------------------------------------------------------------------------------
-
-
-async def test_a_watched_list_tells_how_things_are(house: EngineHouse) -> None:
-    old = await house.start(labels={"a": "1"})
-    await house.start(labels={"a": "2"})
-    which = RunFilter(labels={"a": "1"}, states=[RunState.QUEUED])
-    async with aclosing(house.lists.watch(ADA, which, 10)) as watch:
-        assert [run.id for run in (await anext(watch)).runs] == [old.id]
-        assert (await anext(watch)).caught_up
-        changes = asyncio.ensure_future(anext(watch))
-        await asyncio.sleep(0)
-        new = await house.start(labels={"a": "1"})
-        await move(house, old)
-        for _ in range(3):
-            await asyncio.sleep(0.01)
-            house.clock.advance(0.1)
-        pages = [await changes, await anext(watch)]
-    assert [run.id for page in pages for run in page.runs] == [new.id]
-    assert [run_id for page in pages for run_id in page.left_run_ids] == [old.id]
-
-
-async def test_a_list_finds_by_itself_what_no_hint_told(house: EngineHouse) -> None:
-    lists = ListWatches(house.store, house.announcer, house.clock, poll_seconds=0.02)
-    async with aclosing(lists.watch(ADA, RunFilter(), 10)) as watch:
-        assert (await anext(watch)).caught_up
-        house.store._hear.clear()
-        page = asyncio.ensure_future(anext(watch))
-        await asyncio.sleep(0)
-        run = await house.start()
-        house.clock.advance(1)
-        assert [one.id for one in (await page).runs] == [run.id]
-
-
-async def test_a_list_shows_nobody_elses_runs(house: EngineHouse) -> None:
-    await house.start()
-    for stranger in (BEN, RIVAL):
-        async with aclosing(house.lists.watch(stranger, RunFilter(), 1)) as watch:
-            assert (await anext(watch)).caught_up
-            page = asyncio.ensure_future(anext(watch))
-            await asyncio.sleep(0)
-            await house.start()
-            for _ in range(3):
-                await asyncio.sleep(0.01)
-                house.clock.advance(1)
-            assert not (await page).runs
 
 
 # ---- waiting for attention -----------------------------------------------------------------------

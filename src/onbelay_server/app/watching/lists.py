@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from onbelay_server.app.approvals import Approvals, ApprovalView
 from onbelay_server.app.visibility import sees
 from onbelay_server.app.watching.announcer import Announcer
 from onbelay_server.app.watching.watches import Draining, StreamEnd
-from onbelay_server.domain.approval import Approval
+from onbelay_server.domain.error import NotFound
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import ApprovalState
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import ApprovalFilter, RunFilter, Store
 
@@ -30,7 +30,8 @@ class ListPage:
 
     runs: Sequence[Run] = ()
     left_run_ids: Sequence[str] = ()
-    approvals: Sequence[Approval] = ()
+    approvals: Sequence[ApprovalView] = ()
+    """As the caller sees them: those to decide, and told ones that no longer are."""
     caught_up: bool = False
     end: StreamEnd | None = None
 
@@ -65,6 +66,7 @@ class ListWatches:
         self,
         store: Store,
         announcer: Announcer,
+        approvals: Approvals,
         clock: Clock,
         *,
         poll_seconds: float = 5.0,
@@ -72,6 +74,7 @@ class ListWatches:
     ) -> None:
         self._store = store
         self._announcer = announcer
+        self._approvals = approvals
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._max_age_seconds = max_age_seconds
@@ -92,7 +95,7 @@ class ListWatches:
         self._open.add(notes)
         unhear = self._announcer.on_change(notes.hear)
         try:
-            watcher = _Watcher(self._store, caller, which)
+            watcher = _Watcher(self._store, self._approvals, caller, which)
             for page in await watcher.refresh():
                 yield page
             yield ListPage(caught_up=True)
@@ -143,8 +146,11 @@ class ListWatches:
 class _Watcher:
     """What one watcher has been told."""
 
-    def __init__(self, store: Store, caller: Principal, which: RunFilter) -> None:
+    def __init__(
+        self, store: Store, approvals: Approvals, caller: Principal, which: RunFilter
+    ) -> None:
         self._store = store
+        self._approvals = approvals
         self._caller = caller
         self._which = which
         self._told: dict[str, int] = {}
@@ -159,7 +165,7 @@ class _Watcher:
         left = [run_id for run_id in self._told if run_id not in current]
         news = [run for run in runs if self._told.get(run.id) != run.update_us]
         self._told = {run.id: run.update_us for run in runs}
-        return self._pages(news, left, await self._approvals())
+        return self._pages(news, left, await self._decidable())
 
     async def changed(self, runs: dict[str, Run]) -> list[ListPage]:
         """What the noted changes mean for this list."""
@@ -171,32 +177,29 @@ class _Watcher:
             elif self._told.pop(run.id, None) is not None:
                 left.append(run.id)
         is_mine = any(run.tenant == self._caller.tenant for run in runs.values())
-        return self._pages(news, left, await self._approvals() if is_mine else [])
+        return self._pages(news, left, await self._decidable() if is_mine else [])
 
     def _matches(self, run: Run) -> bool:
         return self._which.matches(run) and sees(self._caller, run)
 
-    async def _approvals(self) -> list[Approval]:
-        """Approvals the caller may decide that were not told, or are decided since."""
-        pending = await self._store.list_approvals(
-            self._caller.viewer,
-            ApprovalFilter(states=[ApprovalState.PENDING], decidable_by=self._caller.id),
-            after=None,
-            limit=MAX_LISTED,
+    async def _decidable(self) -> list[ApprovalView]:
+        """Approvals the caller may decide that were not told, or told ones that have changed."""
+        page = await self._approvals.list_approvals(
+            self._caller, ApprovalFilter(), decidable_only=True, after=None, limit=MAX_LISTED
         )
-        news = [one for one in pending if one.id not in self._asked]
-        open_ids = {one.id for one in pending}
-        for approval_id in [one for one in self._asked if one not in open_ids]:
-            self._asked.remove(approval_id)
-            approval = await self._store.approval(approval_id)
-            if approval is not None:
-                news.append(approval)
-        self._asked |= open_ids
+        open_ids = {one.approval.id for one in page.approvals}
+        news = [one for one in page.approvals if one.approval.id not in self._asked]
+        for approval_id in sorted(self._asked - open_ids):
+            try:
+                news.append(await self._approvals.get(self._caller, approval_id))
+            except NotFound:
+                continue  # Its run was deleted, which the list of runs says.
+        self._asked = open_ids
         return news
 
     @staticmethod
     def _pages(
-        runs: Sequence[Run], left: Sequence[str], approvals: Sequence[Approval]
+        runs: Sequence[Run], left: Sequence[str], approvals: Sequence[ApprovalView]
     ) -> list[ListPage]:
         pages = [ListPage(runs=runs[start : start + _PAGE]) for start in range(0, len(runs), _PAGE)]
         if left or approvals:

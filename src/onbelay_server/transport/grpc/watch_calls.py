@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from onbelay.v1 import watch_request_pb2 as pb
-from onbelay_server.app.approvals import Approvals
 from onbelay_server.app.runs import Runs
 from onbelay_server.app.watching.lists import ListWatches
 from onbelay_server.app.watching.watches import (
@@ -36,13 +35,11 @@ class WatchCalls:
         watches: Watches,
         lists: ListWatches,
         runs: Runs,
-        approvals: Approvals,
         clock: Clock,
     ) -> None:
         self._watches = watches
         self._lists = lists
         self._runs = runs
-        self._approvals = approvals
         self._clock = clock
 
     async def watch_run(
@@ -106,14 +103,11 @@ class WatchCalls:
         async with aclosing(self._lists.watch(call.caller, which, _heartbeat(request))) as pages:
             try:
                 async for page in pages:
-                    approvals = [
-                        await self._approvals.get(call.caller, one.id) for one in page.approvals
-                    ]
                     views = [await self._runs.view(run) for run in page.runs]
                     yield pb.WatchRunsResponse(
                         runs=[to_run(view, is_full=False) for view in views],
                         left_run_ids=page.left_run_ids,
-                        approvals=[to_approval(one, is_full=True) for one in approvals],
+                        approvals=[to_approval(one, is_full=True) for one in page.approvals],
                         caught_up=page.caught_up,
                         server_time=to_timestamp(self._clock.now_us()),
                         end=_end(page.end) if page.end is not None else None,
