@@ -15,7 +15,8 @@ from onbelay_agent.work import INSIDE, StepWork
 if TYPE_CHECKING:
     from onbelay_agent.copy import Copy
 
-FLUSH_SECONDS = 0.02
+FLUSH_GAP_SECONDS = 0.005
+"""How soon one flush may follow another; after a quiet moment an emit leaves at once."""
 MAX_EMIT_BYTES = 128 * 1024
 MAX_FRAME_BYTES = 400 * 1024
 """What travels in one frame of emits alone, generously estimated."""
@@ -34,7 +35,8 @@ class Emits:
         """The highest recorded ordinal of each branch."""
         self._copy = copy
         self._pending: list[Emit] = []
-        self._flush: asyncio.TimerHandle | None = None
+        self._flush: asyncio.Handle | None = None
+        self._flushed_at = float("-inf")
 
     def add(
         self,
@@ -117,10 +119,16 @@ class Emits:
     def flush_soon(self) -> None:
         """See to it that what is pending is sent, unless the copy still replays."""
         if self._pending and self._flush is None and self._copy.live:
-            self._flush = self._copy.host_loop.call_later(FLUSH_SECONDS, self.flush)
+            loop = self._copy.host_loop
+            wait_seconds = self._flushed_at + FLUSH_GAP_SECONDS - loop.time()
+            if wait_seconds > 0:
+                self._flush = loop.call_later(wait_seconds, self.flush)
+            else:
+                self._flush = loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what is pending."""
+        self._flushed_at = self._copy.host_loop.time()
         emits = self.take()
         if emits:
             self._copy.outbox.send(Emitted(emits=emits))

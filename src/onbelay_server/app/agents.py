@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onbelay_server.app.agent_rules import AgentDraft, Problem, check, problems
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.registration import Registration
 from onbelay_server.domain.agent import Agent, AgentRevision, AgentSource
 from onbelay_server.domain.change import Change, Reads, Rows
@@ -115,7 +115,7 @@ class Agents:
         return problems(draft, self._catalog, self._tools)
 
     async def create(
-        self, caller: Principal, draft: AgentDraft, once: Idempotency | None
+        self, caller: Principal, draft: AgentDraft, idempotency: Idempotency | None
     ) -> AgentView:
         """Make an agent at revision 1, owned by the caller. Raises InvalidArgument, AlreadyExists
         or ResourceExhausted."""
@@ -129,7 +129,7 @@ class Agents:
         agent_id = make_id("agt", self._clock.now_us(), self._entropy(10))
 
         def decide(rows: Rows, now_us: int) -> Change[str]:
-            if once and (earlier := once.answered(rows)):
+            if idempotency and (earlier := idempotency.answered(rows)):
                 return Change(result=earlier)
             check_name(rows, caller.tenant, draft.name)
             agent, first = created(
@@ -142,14 +142,14 @@ class Agents:
                 created_by=caller.id,
                 now_us=now_us,
             )
-            remembered = [once.remembered(_result(agent), now_us)] if once else []
+            remembered = [idempotency.remembered(_result(agent), now_us)] if idempotency else []
             return Change(result=_result(agent), put=[agent, first, *remembered])
 
         reads = Reads(
             agents=[agent_id],
             agent_names=[(caller.tenant, draft.name)],
             revisions=[(agent_id, 1)],
-            requests=[once.key] if once else [],
+            requests=keys_of(idempotency),
         )
         return await self._reread((await self._store.write(reads, decide)).result)
 
@@ -160,7 +160,7 @@ class Agents:
         merge: Callable[[AgentView], AgentDraft],
         *,
         etag: str,
-        once: Idempotency | None,
+        idempotency: Idempotency | None,
     ) -> AgentView:
         """Make a new revision: `merge` is pure and says what becomes of the current one. Raises
         NotFound, PermissionDenied, FailedPrecondition (AGENT_READ_ONLY), Aborted (ETAG_MISMATCH),
@@ -174,7 +174,7 @@ class Agents:
             def decide(
                 rows: Rows, now_us: int, seen: Agent = found, wanted: AgentDraft = draft
             ) -> Change[str | None]:
-                if once and (earlier := once.answered(rows)):
+                if idempotency and (earlier := idempotency.answered(rows)):
                     return Change(result=earlier)
                 current = check_changeable(rows.agent(seen.id), caller, etag)
                 if current.revision != seen.revision:
@@ -188,14 +188,14 @@ class Agents:
                     created_by=caller.id,
                     now_us=now_us,
                 )
-                remembered = [once.remembered(_result(after), now_us)] if once else []
+                remembered = [idempotency.remembered(_result(after), now_us)] if idempotency else []
                 return Change(result=_result(after), put=[after, written, *remembered])
 
             reads = Reads(
                 agents=[found.id],
                 agent_names=[(caller.tenant, draft.name)],
                 revisions=[(found.id, found.revision + 1)],
-                requests=[once.key] if once else [],
+                requests=keys_of(idempotency),
             )
             result = (await self._store.write(reads, decide)).result
             if result is not None:
@@ -203,24 +203,24 @@ class Agents:
             found = await self.find(caller.tenant, found.id)
 
     async def delete(
-        self, caller: Principal, agent: str, *, etag: str, once: Idempotency | None
+        self, caller: Principal, agent: str, *, etag: str, idempotency: Idempotency | None
     ) -> None:
         """Delete an agent; its ended runs keep their revision. Raises NotFound, PermissionDenied,
         FailedPrecondition (AGENT_READ_ONLY, AGENT_IN_USE) or Aborted (ETAG_MISMATCH)."""
-        if once and await once.recall(self._store) is not None:
+        if idempotency and await idempotency.recall(self._store) is not None:
             return  # a repeat: what it named is gone
         found = await self.find(caller.tenant, agent)
         check_changeable(found, caller)
         await self._check_unused(found)
 
         def decide(rows: Rows, now_us: int) -> Change[None]:
-            if once and once.answered(rows):
+            if idempotency and idempotency.answered(rows):
                 return Change(result=None)
             gone = deleted(check_changeable(rows.agent(found.id), caller, etag), now_us)
-            remembered = [once.remembered(gone.id, now_us)] if once else []
+            remembered = [idempotency.remembered(gone.id, now_us)] if idempotency else []
             return Change(result=None, put=[gone, *remembered])
 
-        reads = Reads(agents=[found.id], requests=[once.key] if once else [])
+        reads = Reads(agents=[found.id], requests=keys_of(idempotency))
         await self._store.write(reads, decide)
 
     async def _check_unused(self, agent: Agent) -> None:

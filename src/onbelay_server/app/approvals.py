@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.schema import load_json, value_violations
 from onbelay_server.app.visibility import sees
 from onbelay_server.domain.approval import Approval, Verdict, cannot_decide, decided
@@ -101,7 +101,7 @@ class Approvals:
         return await self._view(approval, caller, self._clock.now_us())
 
     async def decide(
-        self, caller: Principal, approval_id: str, verdict: Verdict, once: Idempotency | None
+        self, caller: Principal, approval_id: str, verdict: Verdict, idempotency: Idempotency | None
     ) -> ApprovalView:
         """Decide, durably: the run goes on from here. Saying the same again changes nothing.
 
@@ -120,15 +120,15 @@ class Approvals:
             owner = rows.run(run.id)
             if current is None or owner is None:
                 raise _unknown()
-            if once and once.answered(rows):
+            if idempotency and idempotency.answered(rows):
                 return Change(result=current)
-            return _decided(current, owner, verdict, caller, rows, now_us, once)
+            return _decided(current, owner, verdict, caller, rows, now_us, idempotency)
 
         reads = Reads(
             runs=[run.id],
             open_of=[run.id],
             approvals=[approval_id],
-            requests=[once.key] if once else [],
+            requests=keys_of(idempotency),
         )
         committed = await self._store.write(reads, unit)
         return await self._view(committed.result, caller, committed.now_us)
@@ -167,12 +167,12 @@ def _decided(
     caller: Principal,
     rows: Rows,
     now_us: int,
-    once: Idempotency | None,
+    idempotency: Idempotency | None,
 ) -> Change[Approval]:
     undecided = (ApprovalState.PENDING, ApprovalState.VOIDED)
     if approval.state in undecided:
         check_active(run)
-    remembered = [once.remembered(approval.id, now_us)] if once else []
+    remembered = [idempotency.remembered(approval.id, now_us)] if idempotency else []
     after = decided(approval, verdict, caller, now_us)
     if after is None:
         return Change(result=approval, put=remembered)

@@ -32,7 +32,7 @@ class Blueprints:
         return [(code, _settings(code)) for code in chosen[:limit]]
 
     async def fork(
-        self, caller: Principal, blueprint: str, name: str, once: Idempotency | None
+        self, caller: Principal, blueprint: str, name: str, idempotency: Idempotency | None
     ) -> AgentView:
         """Make an agent of the caller's own from a blueprint, startable at revision 1.
 
@@ -45,13 +45,13 @@ class Blueprints:
         settings = _settings(code)
         if name:
             draft = AgentDraft(name=name, settings=settings)
-            return await self._agents.create(caller, draft, once)
+            return await self._agents.create(caller, draft, idempotency)
         for number in range(1, MAX_NAMES + 1):
             suffix = f"-{number}" if number > 1 else ""
             own = code.name[: 63 - len(suffix)] + suffix
             try:
                 draft = AgentDraft(name=own, settings=settings)
-                return await self._agents.create(caller, draft, once)
+                return await self._agents.create(caller, draft, idempotency)
             except AlreadyExists:
                 continue
         raise AlreadyExists("the blueprint's name is taken: give one", metadata={"name": code.name})

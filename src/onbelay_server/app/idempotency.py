@@ -66,3 +66,8 @@ class Idempotency:
             return Change(result=None, put=[self.remembered(result_id, now_us)])
 
         await store.write(Reads(requests=[self.key]), keep)
+
+
+def keys_of(idempotency: Idempotency | None) -> list[RequestKey]:
+    """What a unit reads to know a repeated request: nothing for one without a request_id."""
+    return [idempotency.key] if idempotency is not None else []

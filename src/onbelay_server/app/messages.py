@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.visibility import controlled
 from onbelay_server.domain.change import Change, Entity, NewEvent, Reads, Rows
 from onbelay_server.domain.error import FailedPrecondition, ResourceExhausted
@@ -91,7 +91,7 @@ class Messages:
         reads = Reads(
             runs=[run_id],
             open_of=[run_id],
-            requests=[idempotency.key] if idempotency is not None else [],
+            requests=keys_of(idempotency),
         )
         committed = await self._store.write(reads, send)
         appended = committed.runs.get(run_id)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onbelay_server.app.credentials import token_digest
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.app.schema import load_json, value_violations
 from onbelay_server.app.visibility import seen
@@ -74,7 +74,7 @@ class Operations:
             runs=[operation.run_id],
             open_of=[operation.run_id],
             operations=[operation_id],
-            requests=[order.idempotency.key] if order.idempotency is not None else [],
+            requests=keys_of(order.idempotency),
         )
         return (await self._store.write(reads, complete)).result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.visibility import controlled
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.pausing import pause_tree, resume_tree
@@ -49,7 +49,7 @@ class Pauses:
         reads = Reads(
             runs=[run_id],
             trees=[run.root_id],
-            requests=[idempotency.key] if idempotency is not None else [],
+            requests=keys_of(idempotency),
         )
         committed = await self._store.write(reads, unit)
         appended = committed.runs.get(run_id)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onbelay_server.app.engine.sweeper import Sweeper
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.visibility import controlled, seen
 from onbelay_server.domain.change import Change, Reads, Rows
-from onbelay_server.domain.error import FailedPrecondition
+from onbelay_server.domain.error import FailedPrecondition, FieldViolation, InvalidArgument
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.ports.store import Place, RunFilter, Store
@@ -80,7 +80,7 @@ class Runs:
                 return Change(result=after, put=[after])
             return Change(result=after, put=[after, idempotency.remembered(run_id, now_us)])
 
-        reads = Reads(runs=[run_id], requests=[idempotency.key] if idempotency is not None else [])
+        reads = Reads(runs=[run_id], requests=keys_of(idempotency))
         return await self.view((await self._store.write(reads, update)).result)
 
     async def delete(
@@ -88,22 +88,29 @@ class Runs:
     ) -> int:
         """Remove a root run with its whole tree, events and files; how many runs went.
 
-        Raises NotFound; FailedPrecondition (RUN_NOT_FINISHED) unless every run of the tree has
-        ended, and for a run that is not a root."""
+        Raises NotFound; InvalidArgument (metadata root_run_id) for a run that is not a root;
+        FailedPrecondition RUN_NOT_FINISHED (metadata run_id, state: of one that has not ended)."""
         if idempotency is not None:
             earlier = await idempotency.recall(self._store)
             if earlier is not None:
                 return int(earlier)
         run = controlled(await self._store.run(run_id), caller)
         if run.root_id != run.id:
+            wrong = FieldViolation("run_id", "is not a root: only whole trees are deleted")
+            raise InvalidArgument(
+                f"run_id {wrong.description}", wrong, metadata={"root_run_id": run.root_id}
+            )
+        deletion = await self._sweeper.delete_tree(run_id, idempotency)
+        if deletion.unfinished is not None:
             raise FailedPrecondition(
-                "only whole trees are deleted: delete the root",
+                "a run of this tree has not ended: stop it first",
                 reason="RUN_NOT_FINISHED",
-                metadata={"root_run_id": run.root_id},
+                metadata={
+                    "run_id": deletion.unfinished.id,
+                    "state": deletion.unfinished.state.value,
+                },
             )
-        deleted = await self._sweeper.delete_tree(run_id, idempotency)
-        if not deleted:
-            raise FailedPrecondition(
-                "a run of this tree has not ended: stop it first", reason="RUN_NOT_FINISHED"
-            )
-        return deleted
+        if not deletion.runs:
+            # Another request removed it since it was read.
+            seen(None, caller)
+        return deletion.runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.visibility import controlled, controls
 from onbelay_server.domain.agent import Limits
 from onbelay_server.domain.change import Change, Reads, Rows
@@ -61,7 +61,7 @@ class Stops:
         reads = Reads(
             runs=[run_id],
             trees=[run.root_id],
-            requests=[idempotency.key] if idempotency is not None else [],
+            requests=keys_of(idempotency),
         )
         committed = await self._store.write(reads, stop)
         appended = committed.runs.get(run_id)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 
-from onbelay_agent.protocol import Begin, Ended, FromHost, Pulse, Ready, Stop, Suspend
+from onbelay_agent.protocol import Begin, Emitted, Ended, FromHost, Pulse, Ready, Stop, Suspend
 from onbelay_server.app.engine.casefile import CaseFile
 from onbelay_server.app.engine.endings import Endings
 from onbelay_server.app.engine.fate import Fate
@@ -66,8 +67,8 @@ class Executor:
         self._stop: StopClock | None = None
         self._later: list[Item] = []
         """Frames whose time has not come: calls of a pausing run, the end of a stopping one."""
-        self._once: set[str] = set()
-        """Steps this copy was let begin that may not be repeated."""
+        self._running: dict[str, bool] = {}
+        """Steps this copy was let begin; True for those that may not be repeated."""
 
     @property
     def run_id(self) -> str:
@@ -209,8 +210,8 @@ class Executor:
             if is_early and items and isinstance(items[-1], Ended):
                 self._later = [items.pop()]
         elif self._is_pausing:
-            self._later = [item for item in items if isinstance(item, Begin)]
-            items = [item for item in items if not isinstance(item, Begin)]
+            self._later = [replace(one, emits=()) for one in items if isinstance(one, Begin)]
+            items = [Emitted(emits=one.emits) if isinstance(one, Begin) else one for one in items]
         return items
 
     async def _meet(self, ready: Ready) -> None:
@@ -248,7 +249,7 @@ class Executor:
         self._toolbox.follow(items, outcome.permits)
         if outcome.due_us is not None:
             self._parts.alarm.set(outcome.due_us)
-        self._once |= outcome.once
+        self._running |= outcome.running
         self._settle(items, outcome)
 
     def _tell(self, frame: FromHost) -> None:
@@ -307,9 +308,7 @@ class Executor:
 
     async def _pause_when_idle(self) -> None:
         """A boundary: nothing the copy or a tool does is in flight."""
-        waits = await self._parts.store.waits([self.run_id])
-        awaited = {wait.step_id for wait in waits.get(self.run_id, [])}
-        if self._toolbox.is_busy or set(self._case.journal.in_flight) - awaited:
+        if self._toolbox.is_busy or any(map(self._case.journal.is_open, self._running)):
             return
         after = await self._fate.pause()
         if after.state is RunState.PAUSED:
@@ -321,7 +320,8 @@ class Executor:
 
     async def _give_back_when_safe(self) -> None:
         """Let go, but not while a call is in flight that may not be repeated."""
-        is_once_open = any(self._case.journal.is_open(step_id) for step_id in self._once)
+        is_open = self._case.journal.is_open
+        is_once_open = any(once and is_open(step_id) for step_id, once in self._running.items())
         if not is_once_open and not self._toolbox.holds_unrepeatable():
             await self._kill()
             await self._conclude(self._fate.give_back())

@@ -56,7 +56,6 @@ _OUTSIDE_KINDS = frozenset(
         StepKind.ARTIFACT_SAVE,
     )
 )
-_WORKING_KINDS = frozenset({StepKind.STEP.value, StepKind.TOOL.value, StepKind.MODEL.value})
 
 
 class Journal:
@@ -118,15 +117,6 @@ class Journal:
     def has_effects(self) -> bool:
         """Whether anything is recorded that may have happened outside."""
         return any(record.kind in _OUTSIDE_KINDS for record in self._records)
-
-    @property
-    def in_flight(self) -> list[str]:
-        """Open calls whose work the agent's copy or a tool does, not somebody outside."""
-        return [
-            step_id
-            for step_id in self._open
-            if self._records[self._started[step_id]].kind in _WORKING_KINDS
-        ]
 
     def read(self, event: RecordedEvent) -> Record | None:
         """Take the next event; the record of a call's end, if it is one."""

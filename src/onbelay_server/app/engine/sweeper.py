@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onbelay_server.app.idempotency import Idempotency
+from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, Reads, Rows
 from onbelay_server.domain.error import Changed, Refusal, Unavailable
@@ -30,6 +30,16 @@ class Retention:
     requests_days: float = 7.0
     """Remembered requests of what is gone."""
     sweep_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What became of a tree."""
+
+    runs: int
+    """How many went: all or none."""
+    unfinished: Run | None = None
+    """One that has not ended and so keeps the tree."""
 
 
 class Sweeper:
@@ -58,8 +68,8 @@ class Sweeper:
             before_us = now_us - int(self._retention.finished_days * _DAY_US)
             while roots := await self._store.expired_roots(before_us, limit=_PAGE):
                 gone = [await self.delete_tree(root.id) for root in roots]
-                removed += sum(1 for runs in gone if runs)
-                if not any(gone):
+                removed += sum(1 for one in gone if one.runs)
+                if not any(one.runs for one in gone):
                     break
         while uploads := await self._store.expired_uploads(now_us, limit=_PAGE):
             for upload in uploads:
@@ -71,31 +81,31 @@ class Sweeper:
             log.info("retention", extra={"action": "trees_removed", "count": removed})
         return removed
 
-    async def delete_tree(self, root_id: str, idempotency: Idempotency | None = None) -> int:
-        """Remove a tree whose every run is final, with all that belongs to it; how many runs went,
-        none when one of them has not ended. The number is remembered for a repeated request."""
-        keys = [idempotency.key] if idempotency is not None else []
-        reads = Reads(runs=[root_id], trees=[root_id], requests=keys)
+    async def delete_tree(self, root_id: str, idempotency: Idempotency | None = None) -> Deletion:
+        """Remove a tree whose every run is final, with all that belongs to it. The number of runs
+        is remembered for a repeated request."""
+        reads = Reads(runs=[root_id], trees=[root_id], requests=keys_of(idempotency))
         contents: list[str] = []
         members = await self._members(root_id)
         for member in members:
             contents += [a.sha256 for a in await self._artifacts(member)]
 
-        def delete(rows: Rows, now_us: int) -> Change[None]:
-            tree = rows.tree(root_id)
-            if not tree or not all(run.state.is_final for run in tree):
-                raise Changed("not all of it has ended")
-            leaves_first: list[Run] = sorted(tree, key=_depth, reverse=True)
-            count = str(len(leaves_first))
-            put = [idempotency.remembered(count, now_us)] if idempotency is not None else []
-            return Change(result=None, put=put, delete=leaves_first)
+        def delete(rows: Rows, now_us: int) -> Change[Deletion]:
+            earlier = idempotency.answered(rows) if idempotency is not None else None
+            if earlier is not None:
+                return Change(result=Deletion(int(earlier)))
+            leaves_first: list[Run] = sorted(rows.tree(root_id), key=_depth, reverse=True)
+            unfinished = next((run for run in leaves_first if not run.state.is_final), None)
+            if unfinished is not None or not leaves_first:
+                return Change(result=Deletion(0, unfinished))
+            count = len(leaves_first)
+            put = [idempotency.remembered(str(count), now_us)] if idempotency is not None else []
+            return Change(result=Deletion(count), put=put, delete=leaves_first)
 
-        try:
-            await self._store.write(reads, delete)
-        except Refusal:
-            return 0
-        await self._release(contents)
-        return len(members)
+        deletion = (await self._store.write(reads, delete)).result
+        if deletion.runs:
+            await self._release(contents)
+        return deletion
 
     async def _members(self, root_id: str) -> list[str]:
         def look(rows: Rows, now_us: int) -> Change[list[str]]:

@@ -75,8 +75,8 @@ class Outcome:
     payloads: list[NewEvent | None] = field(default_factory=list)
     """What was appended to the run's own log, in order; None for emits, which end no call."""
     artifacts: list[Artifact] = field(default_factory=list)
-    once: set[str] = field(default_factory=set)
-    """Steps the copy may now run that may not be repeated."""
+    running: dict[str, bool] = field(default_factory=dict)
+    """Steps the copy may now run; True for those that may not be repeated."""
     due_us: int | None = None
     """When the earliest of the waits it made ends by itself."""
     is_progress: bool = False
@@ -211,8 +211,8 @@ class Turn:
             return  # a committed stop: nothing new begins, and the copy is being told
         for intent in begin.intents:
             self._intents.begin(batch, intent, begin.stage, rows, self._chance(intent.id), now_us)
-            if is_once(intent):
-                outcome.once.add(intent.id)
+            if intent.kind == "STEP" and not intent.cancelled:
+                outcome.running[intent.id] = is_once(intent)
         waited = {wait.step_id for wait in rows.waits(run.id)} if begin.reopened else set()
         held = []
         for again in begin.reopened:
@@ -228,8 +228,10 @@ class Turn:
                 batch, again, begun.kind, request, self._chance(again.step_id), now_us
             ):
                 held.append(again.step_id)
-        outcome.once |= {
-            again.step_id for again in begin.reopened if again.once and again.step_id not in held
+        outcome.running |= {
+            again.step_id: again.once
+            for again in begin.reopened
+            if again.step_id not in held and self._kind(batch, again.step_id) is StepKind.STEP
         }
         outcome.is_progress |= bool(begin.intents)
         outcome.begun.append((begin.stage, tuple(held)))
