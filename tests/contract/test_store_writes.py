@@ -10,7 +10,15 @@ from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.working_set import NotNamed
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
-from onbelay_server.domain.change import Change, EncodedEvent, Entity, NewEvent, Reads, Rows
+from onbelay_server.domain.change import (
+    Change,
+    EncodedEvent,
+    EncodedEvents,
+    Entity,
+    NewEvent,
+    Reads,
+    Rows,
+)
 from onbelay_server.domain.error import Aborted, FailedPrecondition, Unavailable
 from onbelay_server.domain.event import LogWritten
 from onbelay_server.domain.request import RequestKey
@@ -255,6 +263,39 @@ async def test_events_carry_the_epoch_after_the_change(
     assert (recorded.sequence, recorded.epoch, recorded.step_id) == (2, 7, "s1")
     assert recorded.time_us == committed.now_us
     assert committed.runs["r1"].run.last_sequence == 2
+
+
+async def test_many_encoded_events_keep_their_order_among_others(
+    store: Store, codec: ProtoEventCodec
+) -> None:
+    await start(store, make_run("r1"), make_run("r2"))
+    kind = codec.number(LogWritten)
+
+    def encoded(run_id: str, *messages: str) -> EncodedEvents:
+        logs = [LogWritten(level=LogLevel.INFO, message=message) for message in messages]
+        bodies = [codec.encode(run_id, "", log) for log in logs]
+        return EncodedEvents(run_id, [kind] * len(bodies), bodies)
+
+    change = Change(
+        result=None,
+        events=[line("r1", "a"), encoded("r1", "b", "c"), encoded("r2", "x"), line("r1", "d")],
+    )
+    committed = await store.write(Reads(runs=["r1", "r2"]), lambda _rows, _now_us: change)
+
+    page = await store.events("r1", after=1, limit=9, max_bytes=10_000)
+    payloads = [codec.decode(event.body).payload for event in page]
+    assert [one.message for one in payloads if isinstance(one, LogWritten)] == ["a", "b", "c", "d"]
+    assert [event.sequence for event in page] == [2, 3, 4, 5]
+    assert tuple(page) == committed.runs["r1"].events
+    assert len(committed.runs["r2"].events) == 1
+
+
+async def test_kinds_without_their_bodies_are_refused(store: Store) -> None:
+    await start(store, make_run("r1"))
+    change = Change(result=None, events=[EncodedEvents("r1", [1, 1], [b"x"])])
+    with pytest.raises(ValueError, match="as many"):
+        await store.write(Reads(runs=["r1"]), lambda _rows, _now_us: change)
+    assert await whole_log(store, "r1") == [1]
 
 
 async def test_time_in_a_log_never_falls(

@@ -118,6 +118,23 @@ def test_a_stamp_out_of_range_is_refused(sequence: int, time_us: int, epoch: int
         ProtoEventCodec().stamp(b"", sequence, time_us, epoch)
 
 
+@pytest.mark.parametrize("first", [1, 2, 100, 127, 128, 16_300, 16_384, 2**21 - 5, 2**32 - 300])
+def test_stamping_many_is_stamping_each(first: int) -> None:
+    codec = ProtoEventCodec()
+    bodies = [f"body {number}".encode() for number in range(300)]
+    each = [
+        codec.stamp(body, first + at, 1_790_000_000_123_456, 7) for at, body in enumerate(bodies)
+    ]
+    assert codec.stamp_all(bodies, first, 1_790_000_000_123_456, 7) == each
+    assert codec.stamp_all([], first, 1, 0) == []
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (2**32 - 1, 2), (2**32, 1)])
+def test_a_sequence_out_of_range_is_refused_for_many(first: int, count: int) -> None:
+    with pytest.raises(ValueError, match="sequence"):
+        ProtoEventCodec().stamp_all([b"x"] * count, first, 1, 0)
+
+
 def test_absent_is_not_zero() -> None:
     codec = ProtoEventCodec()
     nothing = codec.decode(codec.encode(RUN_ID, "", ProgressReported())).payload

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
-from onbelay_server.domain.change import Change, EncodedEvent, Entity
+from onbelay_server.domain.change import Change, EncodedEvent, EncodedEvents, Entity
 from onbelay_server.domain.message import Message
 from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.request import Request, RequestKey
@@ -35,15 +36,18 @@ class Conflict(Exception):
     """A key that must be new, or unique, is taken."""
 
 
-class EventRow(NamedTuple):
-    """One event to insert."""
+class EventRows(NamedTuple):
+    """Events of one run and commit to insert."""
 
     run_id: str
-    sequence: int
     epoch: int
-    kind: int
-    body: bytes
     time_us: int
+    events: tuple[StoredEvent, ...]
+
+    def values(self) -> Iterable[tuple[str, int, int, int, bytes, int]]:
+        """Run, sequence, epoch, kind, body and time of each."""
+        run_id, epoch, time_us, events = self
+        return [(run_id, sequence, epoch, kind, body, time_us) for sequence, kind, body in events]
 
 
 class Delta(Generic[K, E]):
@@ -79,7 +83,7 @@ class Changes:
     """Of the changed runs those that other queries find now: by state, owner or a time."""
     touched: set[str] = field(default_factory=set)
     """Runs whose waits, approvals, operations or messages it changes."""
-    events: list[EventRow] = field(default_factory=list)
+    events: list[EventRows] = field(default_factory=list)
     waits: Delta[tuple[str, str], Wait] = field(default_factory=Delta)
     approvals: Delta[str, Approval] = field(default_factory=Delta)
     operations: Delta[str, Operation] = field(default_factory=Delta)
@@ -142,11 +146,8 @@ class WorkingSet:
             else:
                 written.advanced[run_id] = run
             self._take(run)
-            for event in after.events:
-                sequence, kind, body = event.sequence, event.kind, event.body
-                written.events.append(
-                    EventRow(run_id, sequence, run.epoch, kind, body, run.update_us)
-                )
+            if after.events:
+                written.events.append(EventRows(run_id, run.epoch, run.update_us, after.events))
         for row in change.put:
             if not isinstance(row, Run):
                 self._record(row)
@@ -158,16 +159,25 @@ class WorkingSet:
     def _advance(
         self, change: Change[Any], put: Mapping[str, Run], now_us: int, codec: EventCodec
     ) -> dict[str, Appended]:
-        logs: dict[str, list[tuple[int, bytes]]] = {run_id: [] for run_id in put}
+        logs: dict[str, tuple[list[int], list[bytes]]] = {run_id: ([], []) for run_id in put}
         for event in change.events:
-            if isinstance(event, EncodedEvent):
-                entry = (event.kind, event.body)
+            log = logs.get(event.run_id)
+            if log is None:
+                log = logs[event.run_id] = ([], [])
+            kinds, bodies = log
+            if isinstance(event, EncodedEvents):
+                if len(event.kinds) != len(event.bodies):
+                    raise ValueError("as many kinds as bodies are needed")
+                kinds += event.kinds
+                bodies += event.bodies
+            elif isinstance(event, EncodedEvent):
+                kinds.append(event.kind)
+                bodies.append(event.body)
             else:
-                body = codec.encode(event.run_id, event.step_id, event.payload)
-                entry = (codec.kind(event.payload), body)
-            logs.setdefault(event.run_id, []).append(entry)
+                kinds.append(codec.kind(event.payload))
+                bodies.append(codec.encode(event.run_id, event.step_id, event.payload))
         appended: dict[str, Appended] = {}
-        for run_id, log in logs.items():
+        for run_id, (kinds, bodies) in logs.items():
             before = self.runs.get(run_id)
             row = put.get(run_id, before)
             if row is None:
@@ -175,10 +185,10 @@ class WorkingSet:
             last = before.last_sequence if before is not None else 0
             floor = before.update_us if before is not None else row.update_us
             time_us = max(now_us, floor)
-            events = tuple(
-                StoredEvent(sequence, kind, codec.stamp(body, sequence, time_us, row.epoch))
-                for sequence, (kind, body) in enumerate(log, last + 1)
-            )
+            events: tuple[StoredEvent, ...] = ()
+            if bodies:
+                stamped = codec.stamp_all(bodies, last + 1, time_us, row.epoch)
+                events = tuple(map(StoredEvent, count(last + 1), kinds, stamped))
             appended[run_id] = Appended(_advanced(row, last + len(events), time_us), events)
         return appended
 

@@ -85,6 +85,16 @@ class EncodedEvent:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedEvents:
+    """Many such events of one run, in order: one object for all of them."""
+
+    run_id: str
+    kinds: Sequence[int]
+    bodies: Sequence[bytes]
+    """As many as `kinds`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change(Generic[T]):
     """What a decision came to: rows and events of one transaction, and the answer."""
@@ -95,7 +105,7 @@ class Change(Generic[T]):
     delete: Sequence[Wait | Message | Run | Agent | Artifact] = ()
     """Rows to remove; a run goes with its events, waits, approvals, operations, messages and
     artifacts."""
-    events: Sequence[NewEvent | EncodedEvent] = ()
+    events: Sequence[NewEvent | EncodedEvent | EncodedEvents] = ()
 
 
 Decide = Callable[[Rows, int], Change[T]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,12 @@ class EventCodec(Protocol):
 
     def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
         """`body` with sequence, time and epoch appended as fields, nothing encoded again."""
+        ...
+
+    def stamp_all(
+        self, bodies: Sequence[bytes], first_sequence: int, time_us: int, epoch: int
+    ) -> list[bytes]:
+        """`stamp` for events of one run and commit, whose sequences count from the first."""
         ...
 
     def decode(self, body: bytes) -> RecordedEvent:

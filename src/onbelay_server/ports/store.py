@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
@@ -18,8 +18,7 @@ from onbelay_server.domain.state import ApprovalKind, ApprovalState, RunState
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredEvent(NamedTuple):
     """One event of a run's log: the bytes are what watchers are sent."""
 
     sequence: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -37,6 +37,9 @@ _TAG_EPOCH = b"\x20"
 _TAG_SECONDS = b"\x08"
 _TAG_NANOS = b"\x10"
 _MAX_UINT32 = 2**32 - 1
+# The tag and the first byte of a sequence, by its low seven bits: more bytes follow, or none.
+_LOW = [_TAG_SEQUENCE + bytes((low | 0x80,)) for low in range(0x80)]
+_LOW_LAST = [_TAG_SEQUENCE + bytes((low,)) for low in range(0x80)]
 
 
 def encode_varint(value: int) -> bytes:
@@ -106,6 +109,25 @@ class ProtoEventCodec:
             tail = _encode_tail(time_us, epoch)
             self._tail = (time_us, epoch, tail)
         return body + _TAG_SEQUENCE + encode_varint(sequence) + tail
+
+    def stamp_all(
+        self, bodies: Sequence[bytes], first_sequence: int, time_us: int, epoch: int
+    ) -> list[bytes]:
+        """Raises ValueError for a sequence, time or epoch out of its range."""
+        if not 1 <= first_sequence <= _MAX_UINT32 - len(bodies) + 1:
+            raise ValueError("sequence is out of range")
+        tail = _encode_tail(time_us, epoch)
+        stamped: list[bytes] = []
+        sequence, left = first_sequence, iter(bodies)
+        while len(stamped) < len(bodies):
+            # Of 128 sequences in a row only the first byte differs.
+            high = sequence >> 7
+            marks = _LOW_LAST if high == 0 else _LOW
+            rest = encode_varint(high) + tail if high else tail
+            places = marks[sequence & 0x7F :]
+            stamped += [body + mark + rest for mark, body in zip(places, left, strict=False)]
+            sequence = (high + 1) << 7
+        return stamped
 
     def decode(self, body: bytes) -> RecordedEvent:
         """Raises ValueError when the bytes are no event."""

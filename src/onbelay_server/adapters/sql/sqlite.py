@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,7 +140,7 @@ def _chunks(rows: Sequence[Sequence[object]], width: int) -> Iterator[Sequence[S
 
 
 def _flat(rows: Sequence[Sequence[object]]) -> list[object]:
-    return [value for row in rows for value in row]
+    return list(chain.from_iterable(rows))
 
 
 @lru_cache(maxsize=512)

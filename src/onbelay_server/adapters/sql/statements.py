@@ -165,7 +165,8 @@ class Statements:
             rows = [request_values(row) for row in changes.requests.new.values()]
             found += insert(tables.requests, rows)
         if changes.events:
-            found += insert(tables.run_events, changes.events)
+            rows = [row for rows in changes.events for row in rows.values()]
+            found += insert(tables.run_events, rows)
         if changes.waits.new:
             rows = [
                 wait_values(wait, number)

@@ -127,7 +127,7 @@ class SqlStore:
             through=through,
         )
         rows = await self._database.fetch(statement, max_bytes=max_bytes)
-        return [StoredEvent(sequence, kind, body) for sequence, kind, body in rows]
+        return list(map(StoredEvent._make, rows))
 
     async def approval(self, approval_id: str) -> Approval | None:
         rows = await self._database.fetch(self._queries.approval(approval_id))
