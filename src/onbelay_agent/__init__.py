@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from onbelay_agent.artifacts import Artifact, Artifacts
 from onbelay_agent.context import Approved, Context, RunInfo
-from onbelay_agent.definition import AgentDefinition, Limits, agent
+from onbelay_agent.definition import AgentDefinition, agent
+from onbelay_agent.limits import Limits
 from onbelay_agent.elsewhere import ChildRun, Message, Operation
 from onbelay_agent.errors import (
     AgentCallError,

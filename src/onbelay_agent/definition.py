@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from onbelay_agent.errors import AgentNotLoaded, InvalidDefinition, RunEnding, StepFailed
+from onbelay_agent.limits import Limits, OnCodeChange
 from onbelay_agent.signature import Signature
 from onbelay_agent.tool import Risk, ToolDefinition, highest_risk
 
@@ -23,21 +24,6 @@ if TYPE_CHECKING:
     from onbelay_agent.context import Context
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}\Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long the agent may take over its end, in seconds.
-
-    After a stop, calls in flight may finish within `grace_seconds`; a child that has not ended
-    `kill_seconds` after that is killed."""
-
-    grace_seconds: float = 10.0
-    kill_seconds: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.grace_seconds <= 3600 and 0 <= self.kill_seconds <= 3600):
-            raise InvalidDefinition("limits must lie between 0 and 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +44,7 @@ class AgentDefinition:
     runs_in: Literal["process", "child"]
     accepts_messages: bool
     fingerprint: str
+    on_code_change: OnCodeChange
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -103,10 +90,8 @@ class AgentDefinition:
             "output_schema": self.output_schema,
             "tools": list(self.tools),
             "risk": self.risk,
-            "limits": {
-                "grace_seconds": self.limits.grace_seconds,
-                "kill_seconds": self.limits.kill_seconds,
-            },
+            "limits": self.limits.declared(),
+            "on_code_change": self.on_code_change,
             "runs_in": self.runs_in,
             "accepts_messages": self.accepts_messages,
             "fingerprint": self.fingerprint,
@@ -130,6 +115,7 @@ def agent(
     limits: Limits | None = None,
     child: bool | None = None,
     accepts_messages: bool = False,
+    on_code_change: OnCodeChange = "hold",
 ) -> Callable[[Callable[..., Any]], AgentDefinition]: ...
 
 
@@ -144,6 +130,7 @@ def agent(
     limits: Limits | None = None,
     child: bool | None = None,
     accepts_messages: bool = False,
+    on_code_change: OnCodeChange = "hold",
 ) -> AgentDefinition | Callable[[Callable[..., Any]], AgentDefinition]:
     """Make `async def name(ctx: Context, …)` an agent.
 
@@ -173,6 +160,7 @@ def agent(
             runs_in="child" if plain or child else "process",
             accepts_messages=accepts_messages,
             fingerprint=_fingerprint(function),
+            on_code_change=on_code_change,
         )
 
     return define(function) if function is not None else define

@@ -107,6 +107,7 @@ def code_settings(code: RegisteredCode) -> AgentRevision:
         allowed_tools=code.tools,
         highest_risk=code.highest_risk,
         limits=code.limits,
+        on_code_change=code.on_code_change,
         accepts_messages=code.accepts_messages,
         extra_json=json.dumps({"fingerprint": code.fingerprint}, separators=(",", ":")),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from onbelay_server.domain.agent import HarnessKind, Limits
+from onbelay_server.domain.agent import HarnessKind, Limits, OnCodeChange
 from onbelay_server.domain.state import Risk
 
 
@@ -31,6 +31,7 @@ class RegisteredCode:
     tools: tuple[str, ...] = ()
     highest_risk: Risk = Risk.READ
     limits: Limits = field(default_factory=Limits)
+    on_code_change: OnCodeChange = OnCodeChange.HOLD
     fingerprint: str = ""
     """Lower-case hex SHA-256 of the code; a new one makes a new revision of its agents."""
     accepts_messages: bool = False

@@ -17,7 +17,7 @@ from onbelay_agent.errors import AgentNotLoaded
 from onbelay_agent.tool import ToolDefinition
 from onbelay_server.adapters.catalog.code_catalog import CodeCatalog
 from onbelay_server.app.schema import schema_violations
-from onbelay_server.domain.agent import HarnessKind, Limits
+from onbelay_server.domain.agent import HarnessKind, Limits, OnCodeChange
 from onbelay_server.domain.state import Risk
 from onbelay_server.ports.catalog import RegisteredCode
 
@@ -107,7 +107,8 @@ def _from_definition(definition: AgentDefinition, target: str) -> RegisteredCode
         output_schema_json=_schema(definition.output_schema, definition.name, "output"),
         tools=definition.tools,
         highest_risk=Risk(definition.risk.upper()),
-        limits=_limits(definition.limits.grace_seconds, definition.limits.kill_seconds),
+        limits=_limits(definition.limits.declared()),
+        on_code_change=OnCodeChange(definition.on_code_change.upper()),
         fingerprint=definition.fingerprint,
         accepts_messages=definition.accepts_messages,
     )
@@ -127,16 +128,16 @@ def _from_blueprint(described: Mapping[str, Any], module: ModuleType) -> Registe
         output_schema_json=_schema(described.get("output_schema", {}), name, "output"),
         tools=tuple(described.get("tools", ())),
         highest_risk=Risk(str(described.get("risk", "compute")).upper()),
-        limits=_limits(Limits().grace_seconds, Limits().kill_seconds),
+        limits=_limits(described.get("limits", {})),
         fingerprint=_folder_digest(module),
         expected_artifacts=tuple(one["name"] for one in described.get("output_artifacts", ())),
         example_input_json=_compact(example.get("input", {})) if example else "",
     )
 
 
-def _limits(grace_seconds: float, kill_seconds: float) -> Limits:
-    # What code does not declare is what the contract says of an agent without limits.
-    return Limits(grace_seconds=grace_seconds, kill_seconds=kill_seconds)
+def _limits(declared: Mapping[str, Any]) -> Limits:
+    """What code declares; what it does not is what the contract says of any agent."""
+    return Limits(**declared)
 
 
 def _schema(schema: Mapping[str, Any], name: str, which: str) -> str:

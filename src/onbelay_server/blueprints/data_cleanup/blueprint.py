@@ -13,6 +13,8 @@ BLUEPRINT: Final[dict[str, Any]] = {
         "cleaned table, the entity of every row, a report and the lineage."
     ),
     "harness": "subprocess",
+    # A person looks at rules when they have time: days, not an hour.
+    "limits": {"approval_seconds": 7 * 86_400},
     "target": "onbelay_server.blueprints.data_cleanup:data_cleanup",
     "extra": "cleanup",
     "input_artifacts": [
