@@ -207,6 +207,7 @@ async def test_a_run_is_deleted_once_it_has_ended(client: Recorder) -> None:
     request = pb.DeleteRunRequest(run_id=run_id, request_id="gone")
     refused = await client.exchange("DeleteRun", request)
     assert (refused.code, refused.reason) == (StatusCode.FAILED_PRECONDITION, "RUN_NOT_FINISHED")
+    assert refused.metadata == {"run_id": run_id, "state": "QUEUED"}
     await client.stop(run_id)
     assert (await client.call("DeleteRun", request)).deleted_runs == 1
     assert (await client.call("DeleteRun", request)).deleted_runs == 1

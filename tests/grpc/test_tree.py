@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from grpc import StatusCode
 
 from onbelay.v1 import run_filter_pb2, run_pb2
 from onbelay.v1 import run_request_pb2 as pb
@@ -113,7 +114,8 @@ async def test_a_tree_is_deleted_as_a_whole(client: Recorder) -> None:
     await client.finished(run_id)
     children = await below(client, run_id)
     part = await client.exchange("DeleteRun", pb.DeleteRunRequest(run_id=children[0].id))
-    assert part.reason == "RUN_NOT_FINISHED"
+    assert (part.code, part.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert part.metadata == {"root_run_id": run_id}
     gone = await client.call("DeleteRun", pb.DeleteRunRequest(run_id=run_id))
     assert gone.deleted_runs == 3
     missing = await client.exchange("GetRun", pb.GetRunRequest(run_id=children[0].id))

@@ -54,7 +54,7 @@ async def change(house: House, view: AgentView, text: str, **more: object) -> Ag
         view.agent.id,
         described(text),  # type: ignore[arg-type]
         etag=more.pop("etag", ""),  # type: ignore[arg-type]
-        once=more.pop("once", None),  # type: ignore[arg-type]
+        idempotency=more.pop("idempotency", None),  # type: ignore[arg-type]
     )
 
 
@@ -132,9 +132,9 @@ async def test_racing_updates_without_etag_all_happen(house: House) -> None:
 async def test_a_repeated_update_answers_with_its_own_revision(house: House) -> None:
     first = await house.agents.create(ADA, draft(), None)
     key = once("u1")
-    second = await change(house, first, "two", etag=first.agent.etag, once=key)
+    second = await change(house, first, "two", etag=first.agent.etag, idempotency=key)
     await change(house, first, "three")
-    again = await change(house, first, "two", etag=first.agent.etag, once=key)
+    again = await change(house, first, "two", etag=first.agent.etag, idempotency=key)
     assert again.revision == second.revision
     assert (await house.agents.get(ADA, "mine", None)).agent.revision == 3
 
@@ -144,20 +144,20 @@ async def test_only_owner_and_administrator_change_an_agent(house: House) -> Non
     with pytest.raises(PermissionDenied):
         await change(house, first, "no", caller=BEN)
     with pytest.raises(PermissionDenied):
-        await house.agents.delete(BEN, "mine", etag="", once=None)
+        await house.agents.delete(BEN, "mine", etag="", idempotency=None)
     assert (await change(house, first, "yes", caller=ADMIN)).revision.created_by == ADMIN.id
 
 
 async def test_a_deleted_agent_is_gone_and_its_name_free(house: House) -> None:
     made = await house.agents.create(ADA, draft(), None)
     with pytest.raises(Aborted):
-        await house.agents.delete(ADA, "mine", etag="x", once=None)
+        await house.agents.delete(ADA, "mine", etag="x", idempotency=None)
     for _ in range(2):
-        await house.agents.delete(ADA, "mine", etag=made.agent.etag, once=once("d1"))
+        await house.agents.delete(ADA, "mine", etag=made.agent.etag, idempotency=once("d1"))
     with pytest.raises(NotFound):
         await house.agents.get(ADA, made.agent.id, None)
     with pytest.raises(NotFound):
-        await house.agents.delete(ADA, "mine", etag="", once=None)
+        await house.agents.delete(ADA, "mine", etag="", idempotency=None)
     again = await house.agents.create(ADA, draft(), None)
     assert again.agent.id != made.agent.id
 
@@ -166,7 +166,7 @@ async def test_an_agent_with_active_runs_is_not_deleted(house: House) -> None:
     made = await house.agents.create(ADA, draft(), None)
     await house.run(state=RunState.QUEUED, agent_id=made.agent.id)
     with pytest.raises(FailedPrecondition) as refused:
-        await house.agents.delete(ADA, "mine", etag="", once=None)
+        await house.agents.delete(ADA, "mine", etag="", idempotency=None)
     assert (refused.value.reason, refused.value.metadata) == (
         "AGENT_IN_USE",
         {"active_runs": "1"},
@@ -224,7 +224,7 @@ async def test_agents_from_code_are_read_only(house: House) -> None:
         await change(house, found, "no", caller=ADMIN)
     assert refused.value.reason == "AGENT_READ_ONLY"
     with pytest.raises(FailedPrecondition):
-        await house.agents.delete(ADMIN, "hello", etag="", once=None)
+        await house.agents.delete(ADMIN, "hello", etag="", idempotency=None)
 
 
 async def test_a_fork_is_an_agent_of_ones_own_startable_at_revision_1(house: House) -> None:

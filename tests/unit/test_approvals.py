@@ -53,9 +53,9 @@ async def decide(
     *,
     caller: Principal = ADA,
     approval_id: str = "apr_1",
-    once: Idempotency | None = None,
+    idempotency: Idempotency | None = None,
 ) -> ApprovalView:
-    return await house.approvals.decide(caller, approval_id, verdict, once)
+    return await house.approvals.decide(caller, approval_id, verdict, idempotency)
 
 
 async def refusal(house: House, verdict: Verdict, **more: object) -> DomainError:
@@ -118,10 +118,10 @@ async def test_of_racing_decisions_the_first_wins(house: House) -> None:
 async def test_a_request_id_counts_once(house: House) -> None:
     _, approval = await asked(house)
     key = Idempotency(RequestKey(ADA.tenant, ADA.id, "decide", "r1"), "body")
-    first = await decide(house, yes(approval), once=key)
-    assert (await decide(house, yes(approval), once=key)).approval == first.approval
+    first = await decide(house, yes(approval), idempotency=key)
+    assert (await decide(house, yes(approval), idempotency=key)).approval == first.approval
     other = Idempotency(key.key, "other body")
-    assert (await refusal(house, yes(approval), once=other)).reason == "REQUEST_ID_REUSED"
+    assert (await refusal(house, yes(approval), idempotency=other)).reason == "REQUEST_ID_REUSED"
 
 
 # ---- what is refused -----------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class AgentCalls:
             wanted.id or wanted.name,
             merge,
             etag=request.etag,
-            once=idempotency(request, call),
+            idempotency=idempotency(request, call),
         )
         return pb.UpdateAgentResponse(agent=to_agent(view, self._catalog))
 
@@ -88,7 +88,7 @@ class AgentCalls:
         self, request: pb.DeleteAgentRequest, call: Call
     ) -> pb.DeleteAgentResponse:
         await self._agents.delete(
-            call.caller, request.agent, etag=request.etag, once=idempotency(request, call)
+            call.caller, request.agent, etag=request.etag, idempotency=idempotency(request, call)
         )
         return pb.DeleteAgentResponse()
 
