@@ -49,8 +49,10 @@ from onbelay_server.app.watching.tail import Tails
 from onbelay_server.app.watching.watches import Watches
 from onbelay_server.config import Settings, split_address
 from onbelay_server.domain.agent import HarnessKind
+from onbelay_server.domain.error import Unavailable
 from onbelay_server.ports import failpoints
 from onbelay_server.ports.credentials import Credentials
+from onbelay_server.ports.store import Store
 from onbelay_server.telemetry import configure_logging
 from onbelay_server.transport.grpc.agent_calls import AgentCalls
 from onbelay_server.transport.grpc.approval_calls import ApprovalCalls
@@ -69,6 +71,7 @@ from onbelay_server.transport.http.server import HttpServer
 log = logging.getLogger(__name__)
 
 _HTTP_GRACE_SECONDS = 2.0
+_STORE_CHECK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,8 @@ async def running(settings: Settings) -> AsyncIterator[Serving]:
             stack.push_async_callback(http.drain, _HTTP_GRACE_SECONDS)
         await house.grpc.health.serve()
         house.is_ready = True
+        looking = asyncio.create_task(house.look_after_store(), name="store check")
+        stack.callback(looking.cancel)
         log.info("serving", extra={"action": "serving", "port": port})
         yield Serving(
             grpc_address=f"{host}:{port}",
@@ -132,9 +137,27 @@ class _House:
     engine: Engine
     watches: Watches
     lists: ListWatches
+    store: Store
     exhausted: asyncio.Event
     """Set when so many threads were left behind that this process should be replaced."""
     is_ready: bool = False
+
+    async def look_after_store(self) -> None:
+        """Health says NOT_SERVING for as long as the database is away."""
+        while True:
+            await asyncio.sleep(_STORE_CHECK_SECONDS)
+            try:
+                await self.store.check()
+            except Unavailable as away:
+                if self.is_ready:
+                    log.critical("not serving: %s", away.text, extra={"action": "store_away"})
+                    self.is_ready = False
+                    await self.grpc.health.pause()
+            else:
+                if not self.is_ready:
+                    log.info("serving again", extra={"action": "store_back"})
+                    await self.grpc.health.serve()
+                    self.is_ready = True
 
     async def drain(self) -> None:
         """Health first; streams end with RECONNECT, runs are given back, then everything ends."""
@@ -259,6 +282,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         engine=engine,
         watches=watches,
         lists=lists,
+        store=store,
         exhausted=exhausted,
     )
 

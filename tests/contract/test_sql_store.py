@@ -161,6 +161,8 @@ async def test_a_file_that_was_removed_is_noticed(store: SqlStore, tmp_path: Pat
     (tmp_path / "store.db").rename(tmp_path / "moved.db")
     with pytest.raises(Unavailable):
         await store.check()
+    with pytest.raises(Unavailable):
+        await append(store, "r1")
     (tmp_path / "store.db").touch()
     with pytest.raises(Unavailable):
         await store.check()

@@ -241,6 +241,7 @@ class SqliteDatabase:
             connection.execute("BEGIN IMMEDIATE")
             result = _driven(connection, make())
             reach("before_commit")
+            self._require_file()
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:
@@ -282,9 +283,13 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise _translated(error) from error
 
-    async def check(self) -> None:
+    def _require_file(self) -> None:
+        """SQLite would go on writing to a file that nobody finds again."""
         if _identity(self._path) != self._identity:
             raise Unavailable("the database file was removed or replaced", retry_after_seconds=5.0)
+
+    async def check(self) -> None:
+        self._require_file()
         await self.fetch(Statement("SELECT 1"))
 
     async def close(self) -> None:
