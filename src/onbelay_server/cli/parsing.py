@@ -27,7 +27,6 @@ def parse_filter(
     states: list[str] | None,
     labels: list[str] | None,
     *,
-    session: str = "",
     parent: str = "",
     roots: bool = False,
 ) -> pb.RunFilter:
@@ -35,7 +34,6 @@ def parse_filter(
     found = pb.RunFilter(
         agents=agents or (),
         labels=parse_pairs(labels, "--label"),
-        session_id=session,
         parent_run_id=parent,
         roots_only=roots,
     )

@@ -50,7 +50,6 @@ def list_runs(
     agent: Agents = None,
     state: States = None,
     label: Labels = None,
-    session: Annotated[str, typer.Option(help="Conversation.")] = "",
     parent: Annotated[str, typer.Option(help="Only what this run started.")] = "",
     roots: Annotated[bool, typer.Option("--roots", help="No child runs.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
@@ -58,7 +57,7 @@ def list_runs(
     full: Annotated[bool, typer.Option("--full", help="With input and output.")] = False,
 ) -> None:
     """Show runs, newest first."""
-    wanted = parse_filter(agent, state, label, session=session, parent=parent, roots=roots)
+    wanted = parse_filter(agent, state, label, parent=parent, roots=roots)
     reply = connection.client.runs.list(
         wanted,
         page_size=limit,
@@ -117,7 +116,6 @@ def print_run(run: pb.Run) -> None:
             ("events", str(run.last_sequence)),
             ("parent", run.parent_run_id),
             ("rerun of", run.rerun_of),
-            ("session", run.session_id),
             ("waits for", ", ".join(wait_text(wait) for wait in run.waits)),
             ("pause", pause_text(run.pause) if run.HasField("pause") else ""),
             ("stop", f"{run.stop.requested_by}: {run.stop.reason}" if run.HasField("stop") else ""),

@@ -47,7 +47,6 @@ def run(
         list[str] | None, typer.Option("--label", help="key=value; repeatable.")
     ] = None,
     title: Annotated[str, typer.Option(help="A short text for people.")] = "",
-    session: Annotated[str, typer.Option(help="The conversation it is a turn of.")] = "",
     watch: Annotated[
         bool, typer.Option("--watch/--detach", help="Follow it, or only start it.")
     ] = True,
@@ -63,7 +62,6 @@ def run(
         files=parse_files(file),
         labels=parse_pairs(label, "--label"),
         title=title,
-        session=session,
         request_id=request_id,
     )
     if agent.endswith(".py"):
@@ -105,7 +103,6 @@ class _Request:
         files: dict[str, Path],
         labels: dict[str, str],
         title: str,
-        session: str,
         request_id: str,
     ) -> None:
         self.agent = agent
@@ -113,7 +110,6 @@ class _Request:
         self._files = files
         self._labels = labels
         self._title = title
-        self._session = session
         self._request_id = request_id
 
     def run_on(self, connection: Connection, *, watch: bool, server_ends: bool = False) -> ExitCode:
@@ -131,7 +127,6 @@ class _Request:
             files=files,
             labels=self._labels,
             title=self._title,
-            session_id=self._session,
             request_id=self._request_id or None,
         )
         if connection.as_json:
