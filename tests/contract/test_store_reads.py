@@ -154,7 +154,7 @@ async def test_who_sees_which_approvals(store: Store) -> None:
     await put(
         store,
         make_approval("a1", mine, create_us=T0 + 1),
-        make_approval("a2", bobs, create_us=T0 + 2),
+        make_approval("a2", bobs, create_us=T0 + 2, evidence_artifact_id="art_1"),
         make_approval("a3", bobs, create_us=T0 + 3, approvers=("user:ada", "user:eve")),
         make_approval("a4", foreign, create_us=T0 + 4, approvers=("user:ada",)),
         make_approval(
@@ -179,6 +179,8 @@ async def test_who_sees_which_approvals(store: Store) -> None:
     assert await seen(ADMIN, ApprovalFilter(kinds=[ApprovalKind.QUESTION])) == ["a5"]
     assert await seen(ADMIN, ApprovalFilter(agent_id="greeter")) == ["a5", "a3", "a2", "a1"]
     assert await seen(ADMIN, ApprovalFilter(agent_id="agt_1", run_id="bobs")) == ["a3", "a2"]
+    assert await seen(ADMIN, ApprovalFilter(evidence_artifact_id="art_1")) == ["a2"]
+    assert await seen(ADA, ApprovalFilter(evidence_artifact_id="art_1")) == []
     first = await store.list_approvals(ADA, ApprovalFilter(), after=None, limit=1)
     rest = await store.list_approvals(
         ADA, ApprovalFilter(), after=Place(first[0].create_us, first[0].id), limit=9

@@ -225,6 +225,8 @@ async def test_an_approver_sees_the_evidence_and_nothing_else(house: House) -> N
     assert evidence is not None
     assert other is not None
     await house.approval(run, approvers=(BEN.id,), evidence_artifact_id=evidence.id)
+    for number in range(100):
+        await house.approval(run, f"apr_later_{number}", approvers=(BEN.id,))
     found, _ = await house.artifacts.open(BEN, evidence.id, 0)
     assert found == evidence
     with pytest.raises(NotFound):

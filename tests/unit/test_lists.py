@@ -13,8 +13,9 @@ from onbelay_server.domain.change import Change, Reads
 from onbelay_server.domain.lifecycle import claimed
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
-from onbelay_server.domain.state import ApprovalKind, Decision, RunState
+from onbelay_server.domain.state import Decision, RunState
 from onbelay_server.ports.store import RunFilter
+from tests.contract.entities import make_approval
 from tests.engine_house import EngineHouse, until
 from tests.resources import ADA, ADMIN, BEN, RIVAL, ROBOT
 
@@ -38,24 +39,7 @@ async def claim(house: EngineHouse, run: Run) -> None:
 
 async def ask(house: EngineHouse, run: Run, approvers: tuple[str, ...] = ()) -> Approval:
     """A pending approval of the run."""
-    now_us = house.clock.now_us()
-    approval = Approval(
-        id=f"apr_{run.id}",
-        tenant=run.tenant,
-        run_id=run.id,
-        root_id=run.root_id,
-        step_id="main:approve:it#1",
-        agent_id=run.agent_id,
-        starter=run.starter,
-        approvers=approvers,
-        kind=ApprovalKind.PLAN,
-        title="Go on?",
-        body="All of it.",
-        body_sha256="0" * 64,
-        requested_by=run.agent_name,
-        create_us=now_us,
-        expire_us=None,
-    )
+    approval = make_approval(f"apr_{run.id}", run, approvers=approvers)
     await house.store.write(
         Reads(runs=[run.id], approvals=[approval.id]),
         lambda rows, at: Change(result=None, put=[approval]),

@@ -148,10 +148,8 @@ class Artifacts:
         if run is None or run.tenant != caller.tenant:
             return False
         # A listed approver sees the evidence of what they are asked, and nothing else of the run.
-        asked = await self._store.list_approvals(
-            caller.viewer, ApprovalFilter(run_id=run.id), after=None, limit=100
-        )
-        return any(one.evidence_artifact_id == artifact.id for one in asked)
+        which = ApprovalFilter(run_id=run.id, evidence_artifact_id=artifact.id)
+        return bool(await self._store.list_approvals(caller.viewer, which, after=None, limit=1))
 
     async def _finished(self, key: RequestKey, chunk: Chunk) -> Artifact | None:
         def decide(rows: Rows, now_us: int) -> Change[str]:

@@ -91,6 +91,7 @@ class ApprovalFilter:
     """Agent id or name."""
     decidable_by: str = ""
     """A principal: only what it may decide."""
+    evidence_artifact_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

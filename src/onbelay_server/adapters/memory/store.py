@@ -130,6 +130,7 @@ class MemoryStore:
                 and (not which.kinds or approval.kind in which.kinds)
                 and (not which.agent_id or which.agent_id in (approval.agent_id, run.agent_name))
                 and (not which.decidable_by or decides(which.decidable_by, approval))
+                and which.evidence_artifact_id in ("", approval.evidence_artifact_id)
             )
             if visible and wanted:
                 found.append(approval)

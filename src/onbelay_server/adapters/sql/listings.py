@@ -105,19 +105,23 @@ class Listings:
             if which.agent_id:
                 agent = text_("agent")
                 found = found.where(sa.or_(column.agent_id == agent, runs.c.agent_name == agent))
+            if which.evidence_artifact_id:
+                found = found.where(column.evidence_artifact_id == text_("evidence"))
             if which.decidable_by:
                 found = found.where(self._decides("decider"))
             return _newest(found, approvals)
 
         made = self._shapes.of(
             ("approvals", viewer.is_admin, bool(which.run_id), len(states), len(kinds),
-             bool(which.agent_id), bool(which.decidable_by), after is None),
+             bool(which.agent_id), bool(which.decidable_by), bool(which.evidence_artifact_id),
+             after is None),
             build,
         )  # fmt: skip
         values: dict[str, object] = numbered("state", states) | numbered("kind", kinds)
         for name, person in (("who", viewer.principal), ("decider", which.decidable_by)):
             values |= {name: person} | self._sql.listed_values(f"{name}_listed", person)
         values |= {"run_id": which.run_id, "agent": which.agent_id, "tenant": viewer.tenant}
+        values["evidence"] = which.evidence_artifact_id
         return made(**values, **_place(after), most=limit)
 
     def _decides(self, name: str) -> Condition:
