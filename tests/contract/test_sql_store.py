@@ -205,6 +205,7 @@ async def test_large_inputs_are_read_when_they_are_not_kept(store: SqlStore) -> 
 
 
 async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
+    from onbelay_server.adapters.sql.log_queries import LogQueries
     from onbelay_server.adapters.sql.queries import Queries
     from onbelay_server.adapters.sql.sqlite import SqliteSql
     from onbelay_server.adapters.sql.statements import Statements
@@ -212,6 +213,7 @@ async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
     from tests.contract.entities import ADA
 
     queries, statements = Queries(SqliteSql()), Statements(SqliteSql())
+    logs = LogQueries(SqliteSql())
     connection = sqlite3.connect(tmp_path / "store.db")
     try:
         for statement in (
@@ -230,7 +232,7 @@ async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
             statements.open_operations.of_ids(["r"]),
             statements.operations.of_ids(["o"]),
             statements.messages.of_ids(["r"]),
-            queries.events("r", after=1, limit=9, kinds=(), except_kinds=(), through=None),
+            logs.events("r", after=1, limit=9),
         ):
             plan = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.params)
             steps = [row[3] for row in plan]

@@ -7,11 +7,11 @@ earlier one did. A unit that refuses leaves the set as it found it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import count
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
+from onbelay_server.adapters.changes import Changes, EventRows
 from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
@@ -22,10 +22,15 @@ from onbelay_server.domain.request import Request, RequestKey
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import ApprovalState
 from onbelay_server.ports.event_codec import EventCodec
-from onbelay_server.ports.store import Appended, StoredEvent
+from onbelay_server.ports.store import (
+    LONG_LOG_EVENTS,
+    MAX_FRAME_EVENTS,
+    Appended,
+    StoredEvent,
+)
 
-K = TypeVar("K")
-E = TypeVar("E")
+MOST_GONE_EVENTS = 2_000
+"""That one transaction deletes: what is beyond goes later, so that nobody waits for it."""
 
 
 class NotNamed(RuntimeError):
@@ -34,64 +39,6 @@ class NotNamed(RuntimeError):
 
 class Conflict(Exception):
     """A key that must be new, or unique, is taken."""
-
-
-class EventRows(NamedTuple):
-    """Events of one run and commit to insert."""
-
-    run_id: str
-    epoch: int
-    time_us: int
-    events: tuple[StoredEvent, ...]
-
-    def values(self) -> Iterable[tuple[str, int, int, int, bytes, int]]:
-        """Run, sequence, epoch, kind, body and time of each."""
-        run_id, epoch, time_us, events = self
-        return [(run_id, sequence, epoch, kind, body, time_us) for sequence, kind, body in events]
-
-
-class Delta(Generic[K, E]):
-    """What a transaction does to one table. Deletions come before everything else."""
-
-    __slots__ = ("changed", "gone", "new")
-
-    def __init__(self) -> None:
-        self.new: dict[K, E] = {}
-        self.changed: dict[K, E] = {}
-        self.gone: dict[K, None] = {}
-
-    def put(self, key: K, row: E, *, exists: bool) -> None:
-        if exists and key not in self.new:
-            self.changed[key] = row
-        else:
-            self.new[key] = row
-
-    def drop(self, key: K) -> None:
-        self.new.pop(key, None)
-        self.changed.pop(key, None)
-        self.gone[key] = None
-
-
-@dataclass(slots=True)
-class Changes:
-    """Everything a transaction has to write."""
-
-    runs: Delta[str, Run] = field(default_factory=Delta)
-    advanced: dict[str, Run] = field(default_factory=dict)
-    """Runs of which only the last sequence and the update time moved."""
-    moved: set[str] = field(default_factory=set)
-    """Of the changed runs those that other queries find now: by state, owner or a time."""
-    touched: set[str] = field(default_factory=set)
-    """Runs whose waits, approvals, operations or messages it changes."""
-    events: list[EventRows] = field(default_factory=list)
-    waits: Delta[tuple[str, str], Wait] = field(default_factory=Delta)
-    approvals: Delta[str, Approval] = field(default_factory=Delta)
-    operations: Delta[str, Operation] = field(default_factory=Delta)
-    messages: Delta[str, Message] = field(default_factory=Delta)
-    artifacts: Delta[str, Artifact] = field(default_factory=Delta)
-    agents: Delta[str, Agent] = field(default_factory=Delta)
-    revisions: Delta[tuple[str, int], AgentRevision] = field(default_factory=Delta)
-    requests: Delta[RequestKey, Request] = field(default_factory=Delta)
 
 
 class WorkingSet:
@@ -147,6 +94,8 @@ class WorkingSet:
                 written.advanced[run_id] = run
             self._take(run)
             if after.events:
+                if _wants_sealing(before, run):
+                    written.long.add(run_id)
                 written.events.append(EventRows(run_id, run.epoch, run.update_us, after.events))
         for row in change.put:
             if not isinstance(row, Run):
@@ -322,8 +271,21 @@ class WorkingSet:
         self.trees.get(run.root_id, {}).pop(run.id, None)
         self.runs[run.id] = None
         written.advanced.pop(run.id, None)
+        written.long.discard(run.id)
         written.runs.drop(run.id)
+        if written.gone_events + run.last_sequence > MOST_GONE_EVENTS:
+            written.removed.add(run.id)
+        else:
+            written.gone_events += run.last_sequence
         written.events[:] = [event for event in written.events if event.run_id != run.id]
+
+
+def _wants_sealing(before: Run | None, run: Run) -> bool:
+    """Once when a log gets long, and at its end when it is longer than one frame."""
+    if run.state.is_final:
+        return run.last_sequence > MAX_FRAME_EVENTS
+    last = 0 if before is None else before.last_sequence
+    return last <= LONG_LOG_EVENTS < run.last_sequence
 
 
 _FOUND_BY = attrgetter("state", "owner", "ready_us", "finish_us")

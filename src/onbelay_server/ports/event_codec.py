@@ -60,3 +60,7 @@ class EventCodec(Protocol):
         """Stamped events as the entries of a reply: its first bytes, which more fields may follow.
         No event is read."""
         ...
+
+    def without_first(self, frame: bytes, count: int) -> bytes:
+        """What `frame` gives, less the entries of its first `count` events."""
+        ...

@@ -26,6 +26,21 @@ class StoredEvent(NamedTuple):
     body: bytes
 
 
+MAX_FRAME_EVENTS = 128
+MAX_FRAME_BYTES = 256 * 1024
+LONG_LOG_EVENTS = 1_000
+"""From so many unsealed events on a log is worth sealing while its run is live."""
+
+
+class Frame(NamedTuple):
+    """Events of a log in a row, ready to be sent: `EventCodec.frame` of their bodies. At most
+    MAX_FRAME_EVENTS, and MAX_FRAME_BYTES of bodies unless one alone is larger."""
+
+    first: int
+    last: int
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """What a commit added to one run's log, and the run's row after it."""
@@ -170,6 +185,26 @@ class Store(Protocol):
     ) -> list[StoredEvent]:
         """The log behind sequence `after`, in order: at most `limit` events, at least one if there
         is one, and no more once `max_bytes` is passed."""
+        ...
+
+    async def seal(self, run_id: str, *, through: int | None) -> int:
+        """Pack the log into frames, from where its frames end up to `through`, or its end; how
+        many were made. Only whole frames while the run is live; once it is final also the rest.
+
+        Goes in short steps, and may be called by several processes at once: what it made stays
+        when it is cancelled, and frames never change. Does nothing for a run that is not there.
+        """
+        ...
+
+    async def frames(self, run_id: str, *, after: int, limit_bytes: int) -> list[Frame]:
+        """Frames in a row of which the first begins with event `after` + 1: the frame that holds
+        it is cut to begin there. At least one if that event is sealed, and no more once
+        `limit_bytes` is passed."""
+        ...
+
+    async def unsealed(self, limit: int) -> list[str]:
+        """Runs whose log wants sealing: final ones whose log is longer than one frame, live ones
+        with more than LONG_LOG_EVENTS events that are in no frame."""
         ...
 
     async def approval(self, approval_id: str) -> Approval | None: ...

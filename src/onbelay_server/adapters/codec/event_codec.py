@@ -158,6 +158,21 @@ class ProtoEventCodec:
             parts.append(body)
         return b"".join(parts)
 
+    def without_first(self, frame: bytes, count: int) -> bytes:
+        at = 0
+        for _ in range(count):
+            at += 1
+            size = shift = 0
+            while True:
+                byte = frame[at]
+                at += 1
+                size |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            at += size
+        return frame[at:]
+
 
 def _payload(event: RunEvent) -> EventPayload | UnknownPayload:
     name = event.WhichOneof("payload")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
+from onbelay_server.adapters.changes import Changes
 from onbelay_server.adapters.memory.visibility import decides, sees
+from onbelay_server.adapters.sealing import joined, pack
 from onbelay_server.adapters.unit import Unit
-from onbelay_server.adapters.working_set import Changes, Conflict, WorkingSet
+from onbelay_server.adapters.working_set import Conflict, WorkingSet
 from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
@@ -23,9 +26,12 @@ from onbelay_server.domain.state import RunState
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.store import (
+    LONG_LOG_EVENTS,
+    MAX_FRAME_EVENTS,
     Appended,
     ApprovalFilter,
     Committed,
+    Frame,
     Lease,
     OperationFilter,
     Place,
@@ -48,6 +54,7 @@ class MemoryStore:
         self._clock = clock
         self._rows = WorkingSet()
         self._logs: dict[str, list[StoredEvent]] = {}
+        self._frames: dict[str, list[Frame]] = {}
         self._hear: list[Callable[[Sequence[Appended]], None]] = []
         self._is_closed = False
 
@@ -60,6 +67,7 @@ class MemoryStore:
             raise Aborted("another request was first; try again", retry_after_seconds=0.1) from None
         for run_id in changes.runs.gone:
             self._logs.pop(run_id, None)
+            self._frames.pop(run_id, None)
             self._rows.runs.pop(run_id, None)
         for run_id, after in committed.runs.items():
             if after.events:
@@ -110,6 +118,39 @@ class MemoryStore:
             if total >= max_bytes:
                 break
         return taken
+
+    async def seal(self, run_id: str, *, through: int | None) -> int:
+        run = self._rows.runs.get(run_id)
+        if run is None:
+            return 0
+        log = self._logs.get(run_id, [])
+        frames = self._frames.setdefault(run_id, [])
+        end = len(log) if through is None else min(through, len(log))
+        with_rest = run.state.is_final and end == len(log)
+        made = pack(log[_sealed(frames) : end], self._codec, with_rest=with_rest)
+        frames += made
+        return len(made)
+
+    async def frames(self, run_id: str, *, after: int, limit_bytes: int) -> list[Frame]:
+        kept = self._frames.get(run_id, [])
+        begin = bisect_right(kept, after, key=lambda frame: frame.last)
+        taken: list[Frame] = []
+        total = 0
+        for frame in islice(kept, begin, None):
+            taken.append(frame)
+            total += len(frame.data)
+            if total >= limit_bytes:
+                break
+        return joined(taken, after, self._codec)
+
+    async def unsealed(self, limit: int) -> list[str]:
+        found = []
+        for run in self._runs():
+            rest = run.last_sequence - _sealed(self._frames.get(run.id, []))
+            is_done = run.state.is_final and run.last_sequence > MAX_FRAME_EVENTS and rest > 0
+            if is_done or rest > LONG_LOG_EVENTS:
+                found.append(run.id)
+        return sorted(found)[:limit]
 
     async def approval(self, approval_id: str) -> Approval | None:
         return self._rows.approvals.get(approval_id)
@@ -276,6 +317,10 @@ class MemoryStore:
 
 
 R = TypeVar("R")
+
+
+def _sealed(frames: Sequence[Frame]) -> int:
+    return frames[-1].last if frames else 0
 
 
 def _present(rows: Iterable[R | None]) -> list[R]:

@@ -32,7 +32,6 @@ from onbelay_server.adapters.sql.tables import (
     artifacts,
     operations,
     requests,
-    run_events,
     runs,
     waits,
 )
@@ -67,21 +66,6 @@ class Queries:
 
     def waits(self, run_ids: Sequence[str]) -> Statement:
         return self._waits.of_ids(run_ids)
-
-    def events(
-        self,
-        run_id: str,
-        *,
-        after: int,
-        limit: int,
-        kinds: Sequence[int],
-        except_kinds: Sequence[int],
-        through: int | None,
-    ) -> Statement:
-        shape = (len(kinds), len(except_kinds), through is not None)
-        made = self._shapes.of(("events", *shape), lambda: _events(*shape))
-        values = numbered("kind", kinds) | numbered("except", except_kinds)
-        return made(**values, run_id=run_id, after=after, through=through, most=limit)
 
     def approval(self, approval_id: str) -> Statement:
         return self._by_id(approvals, approval_id)
@@ -246,27 +230,6 @@ class Queries:
             (table.name, "by id"), lambda: sa.select(table).where(table.c.id == text_("id"))
         )
         return made(id=row_id)
-
-
-def _events(kinds: int, except_kinds: int, has_through: bool) -> Select:
-    column = run_events.c
-    found = (
-        sa.select(column.sequence, column.kind, column.body)
-        .where(column.run_id == text_("run_id"), column.sequence > bound("after", sa.Integer))
-        .order_by(column.sequence)
-        .limit(MOST)
-    )
-    if kinds:
-        found = found.where(sa.or_(*_each(column.kind, "kind", kinds)))
-    if except_kinds:
-        found = found.where(sa.not_(sa.or_(*_each(column.kind, "except", except_kinds))))
-    if has_through:
-        found = found.where(column.sequence <= bound("through", sa.Integer))
-    return found
-
-
-def _each(column: sa.Column[Any], name: str, count: int) -> list[Condition]:
-    return [column == bound(f"{name}_{at}", sa.Integer) for at in range(count)]
 
 
 def _unfinished(found: Select) -> Select:

@@ -8,9 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from onbelay_server.adapters.changes import Changes
 from onbelay_server.adapters.sql import tables
 from onbelay_server.adapters.sql.agent_rows import agent_values, revision_values
 from onbelay_server.adapters.sql.database import Sql, Statement
+from onbelay_server.adapters.sql.enlisting import enlist_text
 from onbelay_server.adapters.sql.open_rows import message_values, operation_values, wait_values
 from onbelay_server.adapters.sql.rows import (
     approval_values,
@@ -20,7 +22,6 @@ from onbelay_server.adapters.sql.rows import (
     request_values,
     run_values,
 )
-from onbelay_server.adapters.working_set import Changes
 
 Column = sa.Column[Any]
 
@@ -117,6 +118,7 @@ class Statements:
             tables.requests,
             [requests.tenant, requests.principal, requests.method, requests.request_id],
         )
+        self._enlist = enlist_text(sql)
         self.leases = Lookup(sql, [_RUNS.id, _RUNS.epoch], [_RUNS.owner])
 
     def writes(self, changes: Changes, ordinal: int) -> list[Statement]:
@@ -136,9 +138,14 @@ class Statements:
             gone = [(key,) for key in changes.artifacts.gone]
             found += self._delete([tables.artifacts.c.id], gone)
         if changes.runs.gone:
-            gone = [(key,) for key in changes.runs.gone]
-            found += self._delete([tables.run_events.c.run_id], gone)
-            found += self._delete([_RUNS.id], gone)
+            at_once = [(key,) for key in changes.runs.gone if key not in changes.removed]
+            if at_once:
+                found += self._delete([tables.run_events.c.run_id], at_once)
+                found += self._delete([tables.segments.c.run_id], at_once)
+            if changes.removed:
+                marks = [(key,) for key in changes.removed]
+                found += self.sql.insert(tables.removals, marks)
+            found += self._delete([_RUNS.id], [(key,) for key in changes.runs.gone])
         if changes.agents.gone:
             gone = [(key,) for key in changes.agents.gone]
             found += self._delete([tables.agents.c.id], gone)
@@ -201,6 +208,9 @@ class Statements:
             found += self.sql.update(tables.runs, RUN_CHANGES, rows)
             rows = [_stayed_values(changed_run_values(run)) for run in stayed]
             found += self.sql.update(tables.runs, _STAYED, rows)
+        if changes.long:
+            keys = self.sql.keys([_RUNS.id], [(run_id,) for run_id in changes.long])
+            found.append(Statement(self._enlist, keys))
         for table, rows in (
             (tables.approvals, [approval_values(r) for r in changes.approvals.changed.values()]),
             (tables.artifacts, [artifact_values(r) for r in changes.artifacts.changed.values()]),

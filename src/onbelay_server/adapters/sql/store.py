@@ -9,6 +9,7 @@ from onbelay_server.adapters.sql.agent_rows import agent_from, revision_from
 from onbelay_server.adapters.sql.batch import Batch
 from onbelay_server.adapters.sql.database import Database, Statement, Steps, open_database
 from onbelay_server.adapters.sql.kept import Kept
+from onbelay_server.adapters.sql.logs import Logs
 from onbelay_server.adapters.sql.open_rows import operation_from, wait_from
 from onbelay_server.adapters.sql.queries import Queries
 from onbelay_server.adapters.sql.rows import (
@@ -36,6 +37,7 @@ from onbelay_server.ports.store import (
     Appended,
     ApprovalFilter,
     Committed,
+    Frame,
     Lease,
     OperationFilter,
     Place,
@@ -56,6 +58,8 @@ class SqlStore:
         self._kept = Kept(is_exclusive=database.is_exclusive)
         batch = Batch(Statements(database.sql), codec, clock, self._kept)
         self._writer = Writer(database, batch)
+        self._logs = Logs(database, self._writer, codec)
+        self._logs.begin()
         self._is_closed = False
 
     @classmethod
@@ -118,7 +122,7 @@ class SqlStore:
         except_kinds: Sequence[int] = (),
         through: int | None = None,
     ) -> list[StoredEvent]:
-        statement = self._queries.events(
+        statement = self._logs.queries.events(
             run_id,
             after=after,
             limit=limit,
@@ -128,6 +132,16 @@ class SqlStore:
         )
         rows = await self._database.fetch(statement, max_bytes=max_bytes)
         return list(map(StoredEvent._make, rows))
+
+    async def seal(self, run_id: str, *, through: int | None) -> int:
+        run = await self.run(run_id)
+        return 0 if run is None else await self._logs.seal(run, through)
+
+    async def frames(self, run_id: str, *, after: int, limit_bytes: int) -> list[Frame]:
+        return await self._logs.frames(run_id, after=after, limit_bytes=limit_bytes)
+
+    async def unsealed(self, limit: int) -> list[str]:
+        return await self._logs.unsealed(limit)
 
     async def approval(self, approval_id: str) -> Approval | None:
         rows = await self._database.fetch(self._queries.approval(approval_id))
@@ -280,6 +294,7 @@ class SqlStore:
             return
         self._is_closed = True
         try:
+            await self._logs.close()
             await self._writer.close()
         finally:
             await self._database.close()

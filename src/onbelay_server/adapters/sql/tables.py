@@ -86,6 +86,7 @@ runs = Table(
 )
 # SQLite uses a partial index only where a query says its condition in the very same words.
 ACTIVE = text("state NOT IN ('FAILED', 'STOPPED', 'SUCCEEDED')")
+FINISHED = text("state IN ('FAILED', 'STOPPED', 'SUCCEEDED')")
 QUEUED = text("state = 'QUEUED'")
 DRIVEN = text("state IN ('RUNNING', 'STOPPING')")
 _parent = text("parent_id IS NOT NULL")
@@ -129,6 +130,32 @@ run_events = Table(
     Column("body", LargeBinary, nullable=False),
     _time("time_us"),
     sqlite_with_rowid=False,
+)
+
+# Events again, as ready-made frames. Like them without a foreign key, and removed by name: a long
+# log goes in steps behind its run.
+segments = Table(
+    "segments",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("first_sequence", Integer, primary_key=True, autoincrement=False),
+    _count("last_sequence"),
+    Column("frame", LargeBinary, nullable=False),
+)
+
+# Logs that want sealing, and how far they are.
+sealings = Table(
+    "sealings",
+    metadata,
+    _run_key(primary=True),
+    _count("last_sequence"),
+)
+
+# Runs that are gone while their log still goes.
+removals = Table(
+    "removals",
+    metadata,
+    Column("run_id", Text, primary_key=True),
 )
 
 waits = Table(

@@ -51,6 +51,8 @@ class Writer:
         self._batch = batch
         self._queue: deque[_Queued | _Job] = deque()
         self._filled = asyncio.Event()
+        self.removed = asyncio.Event()
+        """Runs went whose logs have yet to go."""
         self._hear: list[Hear] = []
         self._closing = False
         self._task = asyncio.get_running_loop().create_task(self._work(), name="store writer")
@@ -165,6 +167,8 @@ class Writer:
 
     def _finish(self, batch: Sequence[_Queued], written: Written) -> None:
         self._batch.kept.commit(written.rows, written.read)
+        if written.rows.changes.removed:
+            self.removed.set()
         appended = [
             after
             for outcome in written.outcomes
