@@ -171,3 +171,9 @@ def _appears(file: Path) -> None:
     while not (file.exists() and file.read_text()):
         assert time.monotonic() < until, f"{file} never appeared"
         time.sleep(0.01)
+
+
+async def test_a_file_beside_the_agent_stands_in_for_no_module_of_python(tmp_path: Path) -> None:
+    (tmp_path / "operator.py").write_text("")
+    async with child(tmp_path, '{"ended":{"outcome":"returned","output_json":"1"}}') as (_, heard):
+        assert await heard.last() == Ended(outcome="returned", output_json="1")

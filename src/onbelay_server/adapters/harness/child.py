@@ -40,6 +40,9 @@ _LAST_WORDS_SECONDS = 2.0
 """How long a dead child's pipe is read on: somebody it started may hold it for ever."""
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
 """What a child sees of the service's environment; its secrets are not in it."""
+_IMPORT_PATH = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
+"""Before any agent's folder is on it: a child adds its own agent's once it has started, so that a
+file beside an agent never stands in for a module of Python's."""
 
 
 class ChildHarness:
@@ -263,7 +266,7 @@ class _ChildCopy:
 def _environment(start: Start, folder: Path) -> dict[str, str]:
     """What the child sees: an allow-list, where to import from, and the agent's own settings."""
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
+    environment["PYTHONPATH"] = _IMPORT_PATH
     seed = int.from_bytes(hashlib.sha256(start.seed.encode()).digest()[:4], "big")
     environment["PYTHONHASHSEED"] = str(seed)  # sets of strings iterate alike on every replay
     environment["HOME"] = str(folder)
