@@ -12,6 +12,38 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class Bridge:
+    """Carries calls from one loop to another, in order. All that are made in one turn of the first
+    wake the second once: a wake costs more than a call."""
+
+    def __init__(
+        self, origin: asyncio.AbstractEventLoop, target: asyncio.AbstractEventLoop
+    ) -> None:
+        self._origin = origin
+        self._target = target
+        self._waiting: list[Callable[[], object]] = []
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Have it called over there. Used on the origin's thread only."""
+        self._waiting.append(call)
+        if len(self._waiting) == 1:
+            self._origin.call_soon(self._cross)
+
+    def _cross(self) -> None:
+        calls, self._waiting = self._waiting, []
+        with suppress(RuntimeError):  # closed: whoever was on it is gone too
+            self._target.call_soon_threadsafe(self._arrive, calls)
+
+    def _arrive(self, calls: list[Callable[[], object]]) -> None:
+        for call in calls:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is said
+                # One run's trouble is not that of those that crossed with it.
+                context = {"message": "a call between loops broke", "exception": error}
+                self._target.call_exception_handler(context)
+
+
 class AgentLoop:
     """One event loop in a thread of its own. The thread is a daemon: code that blocks it for ever
     does not keep the process from ending."""
@@ -19,12 +51,19 @@ class AgentLoop:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._is_closing = False
+        self._bridges: tuple[Bridge, Bridge] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def name(self) -> str:
         return self._thread.name
+
+    def bridges(self, server_loop: asyncio.AbstractEventLoop) -> tuple[Bridge, Bridge]:
+        """The ways from the service's loop to this one and back."""
+        if self._bridges is None:
+            self._bridges = Bridge(server_loop, self.loop), Bridge(self.loop, server_loop)
+        return self._bridges
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Run a function on the loop, in order; nothing happens once it is closed."""

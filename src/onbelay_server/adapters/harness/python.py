@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from onbelay_agent.copy import Copy as AgentCopy
 from onbelay_agent.definition import AgentDefinition, load
@@ -82,7 +83,7 @@ class PythonHarness:
 class _InProcessCopy:
     """The service's end of a copy in this process; it is the copy's host as well.
 
-    Frames cross between the two loops in lists: one wake a list, however many frames it holds.
+    Frames cross between the two loops in lists, those of all the loop's copies together.
     """
 
     def __init__(
@@ -96,9 +97,9 @@ class _InProcessCopy:
         self._agent_loop = agent_loop
         self._harness = harness
         self._server_loop = asyncio.get_running_loop()
+        self._to_agent, self._to_server = agent_loop.bridges(self._server_loop)
         self._lock = threading.Lock()
-        self._said: list[ToHost | Lost] = []
-        self._told: list[FromHost] = []
+        self._said: list[ToHost] = []
         self._copy: AgentCopy | None = None
         self._abandoned: tuple[str, ...] = ()
         self._ended = asyncio.Event()
@@ -111,11 +112,7 @@ class _InProcessCopy:
     # On the service's loop.
 
     def send(self, frame: FromHost) -> None:
-        with self._lock:
-            self._told.append(frame)
-            is_first = len(self._told) == 1
-        if is_first:
-            self._agent_loop.call(self._tell)
+        self._to_agent.post(partial(self._tell, frame))
 
     def is_to_blame(self) -> bool:
         running = self._agent_loop.running(AgentCopy)
@@ -146,9 +143,7 @@ class _InProcessCopy:
         self._ended.set()
         self._harness.gone(self, left_behind)
 
-    def _hear(self) -> None:
-        with self._lock:
-            said, self._said = self._said, []
+    def _hear(self, said: list[ToHost]) -> None:
         if self._ended.is_set():
             return  # it was given up for lost: what it says now is no longer its run's
         ended = next((frame for frame in said if isinstance(frame, Ended)), None)
@@ -161,12 +156,9 @@ class _InProcessCopy:
     def _construct(self, definition: AgentDefinition) -> None:
         self._copy = AgentCopy(definition, _Host(self), self._agent_loop.loop)
 
-    def _tell(self) -> None:
-        with self._lock:
-            told, self._told = self._told, []
+    def _tell(self, frame: FromHost) -> None:
         assert self._copy is not None, "constructed first"
-        for frame in told:
-            self._copy.receive(frame)
+        self._copy.receive(frame)
 
     def _abandon(self) -> None:
         if self._copy is not None:
@@ -175,10 +167,16 @@ class _InProcessCopy:
     def say(self, frame: ToHost) -> None:
         """Called by the copy."""
         with self._lock:
+            is_first = not self._said
             self._said.append(frame)
-            is_first = len(self._said) == 1
         if is_first:
-            self._server_loop.call_soon_threadsafe(self._hear)
+            self._to_server.post(self._pass_on)
+
+    def _pass_on(self) -> None:
+        """On the service's loop: everything said since the last time."""
+        with self._lock:
+            said, self._said = self._said, []
+        self._hear(said)
 
     async def put_blob(self, content: bytes) -> str:
         future = asyncio.run_coroutine_threadsafe(_keep(self._launch, content), self._server_loop)
