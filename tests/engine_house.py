@@ -56,6 +56,12 @@ async def until(found: Callable[[], T]) -> T:
     return value
 
 
+async def turns(count: int = 100) -> None:
+    """Let whatever is ready go on, and what becomes ready by that."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 class PlayedCopy:
     """A copy whose words are the test's."""
 
@@ -256,6 +262,30 @@ class EngineHouse:
             while (run := await self.run(run_id)).state not in states:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         return run
+
+    async def looked(self, read: str, count: int = 2) -> None:
+        """Whoever reads the store by this method has done so again, so often, since the call."""
+        original, seen = getattr(self.store, read), 0
+
+        async def counting(*positions: Any, **names: Any) -> Any:
+            nonlocal seen
+            answer = await original(*positions, **names)
+            seen += 1
+            return answer
+
+        setattr(self.store, read, counting)
+        try:
+            await until(lambda: seen >= count)
+        finally:
+            setattr(self.store, read, original)
+
+    async def as_time_passes(self, found: Callable[[], T]) -> T:
+        """What `found` returns once it is true, with time flying on the clock meanwhile."""
+        async with asyncio.timeout(4 * PATIENCE_SECONDS):
+            while not (value := found()):
+                self.clock.advance(0.1)
+                await asyncio.sleep(0)
+        return value
 
     async def log(self, run_id: str) -> list[RecordedEvent]:
         found = await self.store.events(run_id, after=0, limit=100_000, max_bytes=2**30)

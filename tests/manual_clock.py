@@ -22,11 +22,14 @@ class ManualClock:
         self._monotonic = 0.0
         self._sleepers: list[_Sleeper] = []
         self._count = 0
+        self.readings = 0
+        """How often the monotonic time was asked for."""
 
     def now_us(self) -> int:
         return self._now_us
 
     def monotonic(self) -> float:
+        self.readings += 1
         return self._monotonic
 
     async def sleep(self, seconds: float) -> None:

@@ -66,7 +66,8 @@ async def test_a_wait_is_answered_when_the_server_ends(tmp_path: Path) -> None:
         run_id = await server.client.start("sleeper")
         await server.client.reached(run_id, "BLOCKED")
         wait = asyncio.create_task(server.client.exchange("WaitRun", WaitRunRequest(run_id=run_id)))
-        await asyncio.sleep(0.05)
+        # Sent behind it on the same connection: once this is answered, the wait has arrived.
+        await server.client.get(run_id)
     answer = await wait
     assert answer.reply.timed_out
     assert answer.reply.run.state == run_pb2.RUN_STATE_BLOCKED

@@ -24,6 +24,7 @@ from tests.engine_house import (
     approval_intent,
     begin,
     engine_house,
+    turns,
     until,
 )
 from tests.resources import ADA
@@ -61,7 +62,8 @@ async def test_no_more_runs_than_there_are_slots() -> None:
     runs = [await house.start() for _ in range(5)]
     task = asyncio.create_task(dispatcher.run())
     await house.copy(3)
-    await asyncio.sleep(0.05)
+    dispatcher.wake()
+    await turns()
     assert len(house.harness.launched) == 3
     house.harness.launched[0].say(RETURNED)
     await house.copy(4)
@@ -73,7 +75,7 @@ async def test_no_more_runs_than_there_are_slots() -> None:
 async def test_a_run_waits_for_its_time() -> None:
     async with engine_house() as house:
         run = await house.start(ready_us=house.clock.now_us() + 5_000_000)
-        await asyncio.sleep(0.05)
+        await house.looked("claimable")
         assert not house.harness.launched
         house.clock.advance(5)
         assert (await house.copy(1)).start.run_id == run.id
@@ -140,10 +142,8 @@ async def test_a_claim_whose_answer_was_lost_does_not_keep_its_run(
         run = await house.start()
         assert (await house.reached(run.id, RunState.RUNNING)).owner is not None
         assert not house.harness.launched
-        for _ in range(5):
-            house.clock.advance(10)
-            await asyncio.sleep(0.03)
-        (await house.copy(1)).say(RETURNED)
+        await house.as_time_passes(lambda: house.harness.launched)
+        house.harness.launched[0].say(RETURNED)
         assert (await house.reached(run.id, RunState.SUCCEEDED)).epoch == 2
 
 
@@ -183,10 +183,7 @@ async def test_the_runs_of_a_dead_process_are_taken_over() -> None:
     house.harness.on_launch = lambda copy: copy.say(RETURNED)
     # Others are served while the orphans are looked after.
     await house.reached(mine.id, RunState.SUCCEEDED)
-    async with asyncio.timeout(20):
-        while len(house.harness.launched) < 301:
-            house.clock.advance(0.1)
-            await asyncio.sleep(0.001)
+    await house.as_time_passes(lambda: len(house.harness.launched) == 301)
     for run in orphans:
         after = await house.reached(run.id, RunState.SUCCEEDED)
         assert after.epoch == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -254,7 +253,7 @@ async def test_a_copy_that_will_not_unwind_is_killed_in_time(house: EngineHouse)
     copy.say(begin(approval_intent("a")), Parked(stage=1, waiting=("a",)))
     await copy.heard(Suspend)
     house.clock.advance(4)
-    await asyncio.sleep(0.05)
+    await house.looked("events")
     assert not copy.is_killed
     house.clock.advance(2)
     await until(lambda: copy.is_killed)

@@ -59,10 +59,7 @@ async def test_a_lease_that_could_not_be_renewed_fences_its_owner(
     assert await house.kinds(run.id) == before
     # The database is back: the run does not stay with a worker that has let it go.
     monkeypatch.undo()
-    for _ in range(10):
-        house.clock.advance(10)
-        await asyncio.sleep(0.03)
-    await house.copy(2)
+    await house.as_time_passes(lambda: len(house.harness.launched) == 2)
     assert (await house.run(run.id)).epoch == 2
 
 
@@ -79,10 +76,7 @@ async def test_a_database_that_is_away_for_a_while_loses_nothing(
 
     monkeypatch.setattr(house.store, "write", flaky)
     copy.say(begin(intent("s")))
-    for _ in range(4):
-        await asyncio.sleep(0.03)
-        house.clock.advance(0.3)
-    await copy.heard(Begun)
+    await house.as_time_passes(lambda: any(isinstance(frame, Begun) for frame in copy.told))
     assert (await house.kinds(run.id)).count("StepStarted") == 1
 
 

@@ -21,6 +21,7 @@ from tests.engine_house import (
     engine_house,
     intent,
     tool_intent,
+    turns,
     until,
 )
 
@@ -217,7 +218,7 @@ async def test_a_drain_waits_for_what_may_not_be_repeated(
     copy.say(begin(tool_intent("s", "write") if is_tool else ONCE))
     await copy.heard(Begun)
     drain = asyncio.create_task(house.engine.drain())
-    await asyncio.sleep(0.05)
+    await house.looked("events")
     assert not copy.is_killed
     house.tools.gate.set()
     if not is_tool:
@@ -231,6 +232,6 @@ async def test_a_drain_waits_for_what_may_not_be_repeated(
 async def test_nothing_is_claimed_in_a_drain(house: EngineHouse) -> None:
     await house.engine.drain()
     run = await house.start()
-    await asyncio.sleep(0.05)
+    await turns()
     assert (await house.run(run.id)).state is RunState.QUEUED
     assert house.harness.launched == []

@@ -70,7 +70,7 @@ async def test_a_copy_that_does_not_end_is_killed_when_its_time_is_up(house: Eng
     await house.stops.stop(ADA, run.id, "")
     await copy.heard(Stop)
     house.clock.advance(11)
-    await asyncio.sleep(0.05)
+    await house.looked("events")
     assert (await house.run(run.id)).state is RunState.STOPPING
     house.clock.advance(5)
     after = await house.reached(run.id, STOPPED)
@@ -90,7 +90,7 @@ async def test_the_end_of_a_stopping_copy_waits_for_its_tools_up_to_the_grace(
         await house.stops.stop(ADA, run.id, "")
         await copy.heard(Stop)
         copy.say(Ended(outcome="stopped"))
-        await asyncio.sleep(0.05)
+        await house.looked("events")
         assert (await house.run(run.id)).state is RunState.STOPPING
         if finishes:
             house.tools.gate.set()

@@ -28,7 +28,7 @@ from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.transition import Trigger
 from onbelay_server.ports.store import Appended, StoredEvent
 from tests.contract.entities import append, make_run
-from tests.engine_house import EngineHouse, entries
+from tests.engine_house import EngineHouse, entries, until
 from tests.resources import ADA, BEN, RIVAL
 
 
@@ -123,7 +123,8 @@ async def test_heartbeats_carry_the_position_past_a_filter(house: EngineHouse) -
     async with aclosing(house.watches.watch(ADA, run.id, where)) as watch:
         assert (await anext(watch)).complete_through == 0
         beat = asyncio.ensure_future(anext(watch))
-        await asyncio.sleep(0.05)
+        read = house.clock.readings
+        await until(lambda: house.clock.readings > read + 10)
         assert not beat.done()
         house.clock.advance(10)
         page = await beat
@@ -189,9 +190,9 @@ async def test_a_list_waits_for_what_its_filter_lets_through(house: EngineHouse)
     run = await house.start()
     where = Position(kinds=(house.codec.number(LogWritten),))
     listing = asyncio.create_task(house.watches.list(ADA, run.id, where, limit=9, wait_seconds=30))
-    await asyncio.sleep(0.01)
+    await house.looked("events")
     await move(house, run)
-    await asyncio.sleep(0.01)
+    await house.looked("events")
     assert not listing.done()
     await append(house.store, run.id)
     page = await listing
