@@ -6,8 +6,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from onbelay_server.adapters.credentials.credential_book import CredentialBook
 from onbelay_server.adapters.credentials.secret_file import load_secret
-from onbelay_server.app.credentials import CredentialBook, token_digest
+from onbelay_server.app.credentials import token_digest
 from onbelay_server.domain.principal import Principal, Scope
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.credentials import Credential, CredentialKind

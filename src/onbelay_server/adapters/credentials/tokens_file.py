@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from onbelay_server.app.credentials import ALL_BUT_CODE, ROLES, CredentialBook
+from onbelay_server.adapters.credentials.credential_book import CredentialBook
+from onbelay_server.app.credentials import ALL_BUT_CODE, ROLES
 from onbelay_server.domain.principal import Principal, Scope
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.credentials import Credential, CredentialKind
