@@ -17,7 +17,9 @@ class _Sleeper:
 class ManualClock:
     """Clock set by hand: wall and monotonic time can be moved apart, the wall also backwards."""
 
-    def __init__(self, now_us: int = 1_790_000_000_000_000) -> None:
+    def __init__(self, now_us: int = 1_790_000_000_000_000, *, tick_us: int = 0) -> None:
+        """With `tick_us` the wall clock is so much later at every reading."""
+        self._tick_us = tick_us
         self._now_us = now_us
         self._monotonic = 0.0
         self._sleepers: list[_Sleeper] = []
@@ -26,6 +28,7 @@ class ManualClock:
         """How often the monotonic time was asked for."""
 
     def now_us(self) -> int:
+        self._now_us += self._tick_us
         return self._now_us
 
     def monotonic(self) -> float:

@@ -25,25 +25,9 @@ from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import ApprovalKind, RunState, StepKind
 from onbelay_server.ports.catalog import RegisteredCode
 from onbelay_server.ports.store import Store
+from tests.manual_clock import ManualClock
 
 START_US = 1_700_000_000_000_000
-
-
-class SetClock:
-    """A clock that stands until a test moves it."""
-
-    def __init__(self) -> None:
-        self.us = START_US
-
-    def now_us(self) -> int:
-        self.us += 1
-        return self.us
-
-    def monotonic(self) -> float:
-        return self.us / 1_000_000
-
-    async def sleep(self, seconds: float) -> None:
-        self.us += int(seconds * 1_000_000)
 
 
 def person(name: str, *, tenant: str = "default", scopes: Iterable[Scope] = ()) -> Principal:
@@ -83,7 +67,7 @@ class House:
     """The use cases over a store in memory."""
 
     def __init__(self, codes: Iterable[RegisteredCode] = (HELLO, TABLES)) -> None:
-        self.clock = SetClock()
+        self.clock = ManualClock(START_US, tick_us=1)
         self.blobs = MemoryBlobs()
         self.store: Store = MemoryStore(codec=ProtoEventCodec(), clock=self.clock)
         self.tools = RegisteredTools()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,34 +30,13 @@ from onbelay_server.transport.grpc.call import Call
 from onbelay_server.transport.grpc.edge import EdgeLimits
 from onbelay_server.transport.grpc.methods import Service
 from onbelay_server.transport.grpc.server import GrpcServer
+from tests.manual_clock import ManualClock
 
 RUN = "/onbelay.v1.RunService/"
 AGENT = "/onbelay.v1.AgentService/"
 ACCESS = "/onbelay.v1.AccessService/"
 BROKER = "/onbelay.v1.BrokerService/"
 SECRET = "postgresql://user:c4nary@db"
-
-
-class SteppedClock:
-    """Real time, but a sleep ends when the test says so."""
-
-    def __init__(self) -> None:
-        self._woken = asyncio.Event()
-
-    def now_us(self) -> int:
-        return time.time_ns() // 1000
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        del seconds
-        await self._woken.wait()
-        self._woken.clear()
-
-    def wake(self) -> None:
-        """End the sleep that is under way."""
-        self._woken.set()
 
 
 class Keys:
@@ -147,7 +125,7 @@ class Edged:
     channel: Any
     runs: FakeRuns
     keys: Keys
-    clock: SteppedClock
+    clock: ManualClock
     draining: asyncio.Event
     port: int
 
@@ -225,7 +203,7 @@ def bearer(token: str | None) -> tuple[tuple[str, str], ...]:
 @asynccontextmanager
 async def edged(limits: EdgeLimits | None = None, **options: Any) -> AsyncIterator[Edged]:
     """A server on a free loopback port; it is drained in the end."""
-    runs, keys, clock, draining = FakeRuns(), Keys(), SteppedClock(), asyncio.Event()
+    runs, keys, clock, draining = FakeRuns(), Keys(), ManualClock(), asyncio.Event()
     services = [
         Service(run_service_pb2.DESCRIPTOR.services_by_name["RunService"], [runs]),
         Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"]),

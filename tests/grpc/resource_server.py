@@ -27,7 +27,8 @@ from onbelay_server.transport.grpc.artifact_calls import ArtifactCalls
 from onbelay_server.transport.grpc.methods import Service
 from onbelay_server.transport.grpc.page_token import PageTokens
 from onbelay_server.transport.grpc.server import GrpcServer
-from tests.grpc.edge_server import Refused, SteppedClock, bearer
+from tests.grpc.edge_server import Refused, bearer
+from tests.manual_clock import ManualClock
 from tests.resources import ADA, ADMIN, BEN, HELLO, RIVAL, ROBOT, TABLES, House
 
 PEOPLE = {
@@ -89,7 +90,7 @@ async def desk(codes: Iterable[RegisteredCode] = (HELLO, TABLES)) -> AsyncIterat
             Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], [agent_calls]),
         ],
         credentials=People(),
-        clock=SteppedClock(),
+        clock=ManualClock(),
         draining=asyncio.Event(),
         listen="127.0.0.1:0",
     )

@@ -31,8 +31,8 @@ from onbelay_server.transport.grpc.operation_calls import OperationCalls
 from onbelay_server.transport.grpc.page_token import PageTokens
 from onbelay_server.transport.grpc.server import GrpcServer
 from onbelay_server.transport.grpc.steering_calls import SteeringCalls
-from tests.grpc.edge_server import SteppedClock
 from tests.grpc.resource_server import Desk, People
+from tests.manual_clock import ManualClock
 from tests.resources import ADA, House
 
 TOKENS = OperationTokens(b"o" * 32)
@@ -124,7 +124,7 @@ class SteeringDesk(Desk):
 @asynccontextmanager
 async def steering_desk() -> AsyncIterator[SteeringDesk]:
     """A server on a free loopback port."""
-    house, clock = House(), SteppedClock()
+    house, clock = House(), ManualClock()
     runs = Runs(house.store, None)  # type: ignore[arg-type]  # nothing is deleted here
     calls = [
         SteeringCalls(Pauses(house.store), Messages(house.store), runs),

@@ -16,7 +16,8 @@ from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untype
 from onbelay.v1 import run_request_pb2, watch_request_pb2
 from onbelay_server.transport.grpc.methods import Service
 from onbelay_server.transport.grpc.server import GrpcServer, ListenError, Tls, is_loopback
-from tests.grpc.edge_server import RUN, Edged, Keys, Refused, SteppedClock, edged, ended
+from tests.grpc.edge_server import RUN, Edged, Keys, Refused, edged, ended
+from tests.manual_clock import ManualClock
 from tests.requirement import find_program, require
 
 Code = grpc.StatusCode
@@ -126,7 +127,7 @@ async def test_a_revoked_credential_ends_its_open_streams(edge: Edged, run_id: s
     await mine.read()
     await theirs.read()
     del edge.keys.valid["ada"]
-    edge.clock.wake()
+    edge.clock.advance(60)
     await asyncio.wait_for(edge.runs.closed.wait(), 20)
     found = await ended(mine)
     assert (found.code, found.reason) == (Code.UNAUTHENTICATED, "CREDENTIAL_INVALID")
@@ -191,7 +192,7 @@ async def test_other_addresses_need_tls_and_a_taken_one_is_told(edge: Edged) -> 
         return GrpcServer(
             services,
             credentials=Keys(),
-            clock=SteppedClock(),
+            clock=ManualClock(),
             draining=asyncio.Event(),
             listen=listen,
             **more,

@@ -18,7 +18,7 @@ from onbelay_server.adapters.credentials.developer_token import (
 from onbelay_server.adapters.credentials.secret_file import SecretFileError, load_signing_key
 from onbelay_server.adapters.credentials.tokens_file import TokensFile, TokensFileError
 from onbelay_server.domain.principal import Scope
-from tests.grpc.edge_server import SteppedClock
+from tests.manual_clock import ManualClock
 
 
 def test_the_developer_token_is_made_once_and_kept_to_its_user(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_the_developer_token_is_made_once_and_kept_to_its_user(tmp_path: Path) -
     assert load_developer_token(path) == token
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [found.name for found in state.iterdir()] == ["developer-token"]
-    found = developer_credentials(token, SteppedClock()).find(token)
+    found = developer_credentials(token, ManualClock()).find(token)
     assert found is not None
     assert (found.principal.tenant, found.principal.id) == ("default", "user:developer")
     assert found.principal.scopes == frozenset(Scope)
@@ -44,20 +44,12 @@ def test_the_developer_token_is_made_once_and_kept_to_its_user(tmp_path: Path) -
         load_signing_key(state / "page-tokens.key")
 
 
-class HandClock(SteppedClock):
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
 def sha256(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def test_a_tokens_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    clock = HandClock()
+    clock = ManualClock()
     path = tmp_path / "tokens.toml"
     entry = '[[tokens]]\ntenant = "acme"\nuser = "ada"\nroles = ["viewer"]\n'
     path.write_text(f'{entry}sha256 = "{sha256("one")}"\n')
@@ -68,17 +60,17 @@ def test_a_tokens_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert set(tokens.tenants()) == {"acme"}
     path.write_text(f'{entry}sha256 = "{sha256("another")}"\n')
     os.utime(path, ns=(1, 1))
-    clock.seconds += 2
+    clock.advance(2)
     assert tokens.find("one") is None
     assert tokens.find("another") is not None
     path.write_text("[[tok")
-    clock.seconds += 2
+    clock.advance(2)
     assert tokens.find("another") is not None
 
 
 def test_a_tokens_file_may_be_json_and_entries_expire(tmp_path: Path) -> None:
-    clock = HandClock()
-    now = datetime.datetime.now(datetime.UTC)
+    clock = ManualClock()
+    now = datetime.datetime.fromtimestamp(clock.now_us() / 1e6, datetime.UTC)
     entries = [
         {
             "tenant": "acme",
@@ -131,7 +123,7 @@ def test_a_bad_tokens_file_is_refused_in_one_line(tmp_path: Path, text: str) -> 
     path = tmp_path / "tokens.json"
     path.write_text(text)
     with pytest.raises(TokensFileError) as problem:
-        TokensFile(path, HandClock())
+        TokensFile(path, ManualClock())
     assert "\n" not in str(problem.value)
     with pytest.raises(TokensFileError):
-        TokensFile(tmp_path / "absent.toml", HandClock())
+        TokensFile(tmp_path / "absent.toml", ManualClock())

@@ -137,7 +137,7 @@ async def test_another_hash_is_not_an_approval(house: House) -> None:
 
 async def test_expiry_is_judged_by_the_time_of_the_commit(house: House) -> None:
     _, approval = await asked(house, expires_in_us=1_000)
-    house.clock.us += 1_000
+    house.clock.advance(0.001)
     assert (await refusal(house, yes(approval))).reason == "APPROVAL_EXPIRED"
     view = await house.approvals.get(ADA, "apr_1")
     assert view.obstacle == "it has expired"
