@@ -23,7 +23,6 @@ from onbelay_server.adapters.sql import (
 from onbelay_server.domain.change import Change, Reads
 from onbelay_server.domain.error import Unavailable
 from tests.contract.entities import (
-    ADMIN,
     append,
     line,
     make_approval,
@@ -202,45 +201,3 @@ async def test_large_inputs_are_read_when_they_are_not_kept(store: SqlStore) -> 
     committed = await append(store, "r1")
     assert committed.runs["r1"].run.input_json == text
     assert committed.runs["r1"].run.last_sequence == 3
-
-
-async def test_reads_use_their_indexes(store: SqlStore, tmp_path: Path) -> None:
-    from onbelay_server.adapters.sql.log_queries import LogQueries
-    from onbelay_server.adapters.sql.queries import Queries
-    from onbelay_server.adapters.sql.sqlite import SqliteSql
-    from onbelay_server.adapters.sql.statements import Statements
-    from onbelay_server.ports.store import OperationFilter, Place, RunFilter
-    from tests.contract.entities import ADA
-
-    queries, statements = Queries(SqliteSql()), Statements(SqliteSql())
-    logs = LogQueries(SqliteSql())
-    connection = sqlite3.connect(tmp_path / "store.db")
-    try:
-        for statement in (
-            queries.lists.runs(ADA, RunFilter(), None, 50),
-            queries.lists.runs(ADMIN, RunFilter(), None, 50),
-            queries.claimable(1, 50),
-            queries.next_ready(),
-            queries.due_waits(1, 50),
-            queries.orphans(None, ["me"], 50),
-            queries.renewal("me", 1),
-            queries.expired_roots(1, 50),
-            queries.expired_uploads(1, 50),
-            queries.lists.operations(ADA, OperationFilter(), Place(1, "o"), 50),
-            queries.lists.operations(ADMIN, OperationFilter(), None, 50),
-            queries.lists.operations(ADMIN, OperationFilter(run_id="r"), None, 50),
-            statements.open_operations.of_ids(["r"]),
-            statements.operations.of_ids(["o"]),
-            statements.messages.of_ids(["r"]),
-            logs.events("r", after=1, limit=9),
-        ):
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.params)
-            steps = [row[3] for row in plan]
-            tables = (
-                "SCAN runs", "SCAN r", "SCAN q", "SCAN waits", "SCAN artifacts", "SCAN run_",
-                "SCAN operations", "SCAN messages",
-            )  # fmt: skip
-            scans = [step for step in steps if step.startswith(tables) and "INDEX" not in step]
-            assert not scans, (statement.sql, steps)
-    finally:
-        connection.close()

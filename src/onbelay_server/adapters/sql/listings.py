@@ -11,6 +11,7 @@ from onbelay_server.adapters.sql.database import Sql, Statement
 from onbelay_server.adapters.sql.prepared import Shapes, bound
 from onbelay_server.adapters.sql.tables import (
     ACTIVE,
+    SESSION,
     agent_revisions,
     agents,
     approvals,
@@ -57,20 +58,31 @@ class Listings:
             if agents_named:
                 names = texts("agent", len(agents_named))
                 wanted.append(sa.or_(column.agent_id.in_(names), column.agent_name.in_(names)))
-            if states:
+            if states and not is_active:
                 wanted.append(column.state.in_(texts("state", len(states))))
-            if is_active:
-                # Follows from the line above, and leads to the index of what is going on.
-                wanted.append(sa.and_(ACTIVE))
             wanted += [self._sql.label(column.labels, f"label_{at}") for at in range(len(labels))]
             wanted += [column[name] == text_(name) for name in given]
+            if which.session_id:
+                # Follows from the line above, and leads to the index of sessions.
+                wanted.append(sa.and_(SESSION))
             if which.roots_only:
                 wanted.append(column.parent_id.is_(None))
             if has_from:
                 wanted.append(column.create_us >= bound("from_us", sa.BigInteger))
             if has_before:
                 wanted.append(column.create_us < bound("before_us", sa.BigInteger))
-            return _seen_runs(viewer.is_admin, wanted)
+            mine, owned = column.starter == text_("who"), column.agent_owner == text_("who")
+            if is_active:
+                # A walk for each state along the index of what is going on.
+                seen = [] if viewer.is_admin else [sa.or_(mine, owned)]
+                going = (column.state == name for name in texts("state", len(states)))
+                return _merged([[*wanted, *seen, state, sa.and_(ACTIVE)] for state in going])
+            if viewer.is_admin:
+                return _merged([wanted])
+            if which.parent_id or which.root_id or which.session_id:
+                return _merged([[*wanted, sa.or_(mine, owned)]])
+            # An OR would sort all that the viewer ever saw.
+            return _merged([[*wanted, mine], [*wanted, owned, sa.not_(mine)]])
 
         made = self._shapes.of(
             ("runs", viewer.is_admin, len(agents_named), len(states), is_active, len(labels), given,
@@ -206,16 +218,12 @@ def with_inputs() -> Select:
     return sa.select(*RUN_COLUMNS).join_from(runs, run_inputs, run_inputs.c.run_id == runs.c.id)
 
 
-def _seen_runs(is_admin: bool, wanted: Sequence[Condition]) -> Select:
-    if is_admin:
-        return _newest(with_inputs().where(*wanted), runs)
-    # Two walks along an index, merged: an OR would sort all that the viewer ever saw.
-    mine = runs.c.starter == text_("who")
-    owned = sa.and_(runs.c.agent_owner == text_("who"), runs.c.starter != text_("who"))
-    halves = [
-        _newest(sa.select(runs.c.id).where(*wanted, half), runs).subquery()
-        for half in (mine, owned)
-    ]
+def _merged(walks: Sequence[Sequence[Condition]]) -> Select:
+    """The newest runs that meet all conditions of one of the walks, each of which goes along an
+    index. No run meets those of two."""
+    if len(walks) == 1:
+        return _newest(with_inputs().where(*walks[0]), runs)
+    halves = [_newest(sa.select(runs.c.id).where(*wanted), runs).subquery() for wanted in walks]
     ids = sa.union_all(*(sa.select(half.c.id) for half in halves))
     return _newest(with_inputs().where(runs.c.id.in_(ids)), runs)
 

@@ -88,9 +88,9 @@ runs = Table(
 ACTIVE = text("state NOT IN ('FAILED', 'STOPPED', 'SUCCEEDED')")
 FINISHED = text("state IN ('FAILED', 'STOPPED', 'SUCCEEDED')")
 QUEUED = text("state = 'QUEUED'")
+SESSION = text("session_id <> ''")
 DRIVEN = text("state IN ('RUNNING', 'STOPPING')")
 _parent = text("parent_id IS NOT NULL")
-_session = text("session_id <> ''")
 _owned = text("owner IS NOT NULL")
 _done_root = text("parent_id IS NULL AND finish_us IS NOT NULL")
 Index("runs_of_parent", runs.c.tenant, runs.c.parent_id, runs.c.create_us, runs.c.id,
@@ -98,7 +98,7 @@ Index("runs_of_parent", runs.c.tenant, runs.c.parent_id, runs.c.create_us, runs.
 Index("runs_active", runs.c.tenant, runs.c.state, runs.c.create_us, runs.c.id,
       sqlite_where=ACTIVE, postgresql_where=ACTIVE)  # fmt: skip
 Index("runs_of_session", runs.c.tenant, runs.c.session_id, runs.c.create_us, runs.c.id,
-      sqlite_where=_session, postgresql_where=_session)  # fmt: skip
+      sqlite_where=SESSION, postgresql_where=SESSION)  # fmt: skip
 Index("runs_claimable", runs.c.tenant, runs.c.ready_us, runs.c.id,
       sqlite_where=QUEUED, postgresql_where=QUEUED)  # fmt: skip
 Index("runs_ready", runs.c.ready_us,
