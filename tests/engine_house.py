@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from onbelay_agent.protocol import Begin, CallKind, Ended, FromHost, Intent, Start, ToHost
+from onbelay_agent.protocol import Begin, CallKind, Ended, FromHost, Intent
 from onbelay_server.adapters.blobs import MemoryBlobs
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.memory import MemoryStore
@@ -34,126 +33,18 @@ from onbelay_server.domain.principal import Viewer
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import ApprovalState, Decision, Risk, RunState
 from onbelay_server.ports.event_codec import RecordedEvent
-from onbelay_server.ports.harness import Launch, Lost, Replay
 from onbelay_server.ports.store import ApprovalFilter
-from onbelay_server.ports.tools import Tool, ToolError
+from onbelay_server.ports.tools import ToolError
 from onbelay_server.ports.wakeup import Wakeup
 from tests.manual_clock import ManualClock
+from tests.patience import PATIENCE_SECONDS, until
+from tests.played import PlayedCopy, PlayedHarness, PlayedTools
 from tests.resources import ADA
 
 T = TypeVar("T")
 F = TypeVar("F", bound=FromHost)
 
 AGENT_ID = "agt_1"
-PATIENCE_SECONDS = 5.0
-
-
-async def until(found: Callable[[], T]) -> T:
-    """What `found` returns once it is true. Fails after a few seconds."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not (value := found()):  # noqa: ASYNC110 - any condition
-            await asyncio.sleep(0)
-    return value
-
-
-async def turns(count: int = 100) -> None:
-    """Let whatever is ready go on, and what becomes ready by that."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-class PlayedCopy:
-    """A copy whose words are the test's."""
-
-    def __init__(self, launch: Launch) -> None:
-        self._launch = launch
-        self.told: list[FromHost] = []
-        self.is_killed = False
-        self.unstoppable: tuple[str, ...] = ()
-        """What its kill cannot end."""
-
-    @property
-    def start(self) -> Start:
-        return self._launch.start
-
-    def say(self, *frames: ToHost | Lost) -> None:
-        self._launch.hear(frames)
-
-    async def keep(self, content: bytes) -> str:
-        return await self._launch.put_blob(content)
-
-    async def heard(self, kind: type[F], count: int = 1) -> F:
-        """The `count`th frame of this kind, once it was told."""
-
-        def frames() -> list[F]:
-            return [one for one in self.told if isinstance(one, kind)]
-
-        return (await until(lambda: frames() if len(frames()) >= count else None))[count - 1]  # type: ignore[index]
-
-    def send(self, frame: FromHost) -> None:
-        self.told.append(frame)
-
-    def is_to_blame(self) -> bool:
-        return True
-
-    async def kill(self) -> Sequence[str]:
-        self.is_killed = True
-        return self.unstoppable
-
-
-class PlayedHarness:
-    """Hands every launched copy to the test."""
-
-    replay = Replay.JOURNALED
-
-    def __init__(self) -> None:
-        self.launched: list[PlayedCopy] = []
-        self.objection: str | None = None
-        self.on_launch: Callable[[PlayedCopy], None] = lambda copy: None
-
-    def check(self, revision: AgentRevision) -> str | None:
-        return self.objection
-
-    async def launch(self, launch: Launch) -> PlayedCopy:
-        copy = PlayedCopy(launch)
-        self.launched.append(copy)
-        self.on_launch(copy)
-        return copy
-
-    async def close(self) -> None:
-        return None
-
-
-@dataclass
-class PlayedTools:
-    """Tools of each risk that answer when the test lets them."""
-
-    calls: list[tuple[str, str, str]] = field(default_factory=list)
-    """Name, arguments, idempotency key."""
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-    problem: Exception | None = None
-
-    def get(self, name: str) -> Tool | None:
-        risks = {"look": Risk.READ, "write": Risk.WRITE, "upsert": Risk.WRITE}
-        if name not in risks:
-            return None
-        return Tool(
-            name=name,
-            description="",
-            risk=risks[name],
-            is_idempotent=name == "upsert",
-            input_schema_json="{}",
-        )
-
-    def list(self) -> Sequence[Tool]:
-        return ()
-
-    async def call(self, name: str, arguments_json: str, *, idempotency_key: str) -> str:
-        self.calls.append((name, arguments_json, idempotency_key))
-        await self.gate.wait()
-        if self.problem is not None:
-            raise self.problem
-        return '"done"'
 
 
 class EngineHouse:

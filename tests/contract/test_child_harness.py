@@ -17,7 +17,7 @@ from onbelay_agent.protocol import Ended, Start, ToHost
 from onbelay_server.adapters.catalog.loading import load_catalog
 from onbelay_server.adapters.harness import ChildHarness
 from onbelay_server.domain.agent import AgentRevision, HarnessKind
-from onbelay_server.ports.harness import Copy, Launch, Lost
+from onbelay_server.ports.harness import Copy, CopyLost, Launch
 
 SOURCE = """
 import gc, os, signal, time
@@ -54,17 +54,17 @@ class Heard:
     """What a launch's run hears, in order."""
 
     def __init__(self) -> None:
-        self.frames: list[ToHost | Lost] = []
+        self.frames: list[ToHost | CopyLost] = []
 
         self._ended = asyncio.Event()
 
-    def take(self, frames: Sequence[ToHost | Lost]) -> None:
+    def take(self, frames: Sequence[ToHost | CopyLost]) -> None:
         self.frames += frames
-        if isinstance(frames[-1], Ended | Lost):
+        if isinstance(frames[-1], Ended | CopyLost):
             self._ended.set()
 
-    async def last(self) -> ToHost | Lost:
-        """The last word: Ended or Lost."""
+    async def last(self) -> ToHost | CopyLost:
+        """The last word: Ended or CopyLost."""
         async with asyncio.timeout(10):
             await self._ended.wait()
         return self.frames[-1]
@@ -128,7 +128,7 @@ async def test_a_dead_child_is_lost_though_its_pipes_are_held(
     tmp_path: Path, escaped: Path
 ) -> None:
     async with child(tmp_path, "dies") as (_, heard):
-        assert await heard.last() == Lost(reason="the child process exited with code 3")
+        assert await heard.last() == CopyLost(reason="the child process exited with code 3")
 
 
 async def test_a_frozen_child_is_killed_though_its_pipes_are_held(
@@ -155,7 +155,7 @@ async def test_a_frozen_child_is_killed_though_its_pipes_are_held(
 async def test_a_child_that_breaks_the_protocol_is_cut_off(tmp_path: Path, line: str) -> None:
     async with child(tmp_path, line) as (_, heard):
         last = await heard.last()
-    assert isinstance(last, Lost)
+    assert isinstance(last, CopyLost)
     assert last.reason.startswith("the child said something that is no frame: ")
 
 
@@ -163,7 +163,9 @@ async def test_a_child_that_cannot_be_served_is_lost(tmp_path: Path) -> None:
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     line = json.dumps({"put_blob": {"sha256": empty, "offset": 0, "content": "", "last": True}})
     async with child(tmp_path, line) as (_, heard):
-        assert await heard.last() == Lost(reason="the service could not serve the child process")
+        assert await heard.last() == CopyLost(
+            reason="the service could not serve the child process"
+        )
 
 
 def _appears(file: Path) -> None:

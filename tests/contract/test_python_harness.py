@@ -13,7 +13,7 @@ from onbelay_agent.protocol import Begin, Begun, Ended, Finish, Record, Recorded
 from onbelay_server.adapters.catalog.loading import load_catalog
 from onbelay_server.adapters.harness import PythonHarness
 from onbelay_server.domain.agent import AgentRevision
-from onbelay_server.ports.harness import Copy, Launch, Lost
+from onbelay_server.ports.harness import Copy, CopyLost, Launch
 
 SOURCE = """
 import asyncio, sys
@@ -54,12 +54,12 @@ class House:
         catalog = load_catalog([f"{source}:rude"], with_installed=False)
         self.harness = PythonHarness(catalog, loops=1, on_exhausted=lambda: None)
 
-    async def end_of(self, mode: str) -> Ended | Lost:
+    async def end_of(self, mode: str) -> Ended | CopyLost:
         """Run the agent; every step is recorded as soon as it is said."""
-        ended: asyncio.Future[Ended | Lost] = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[Ended | CopyLost] = asyncio.get_running_loop().create_future()
         copies: list[Copy] = []
 
-        def hear(frames: Sequence[ToHost | Lost]) -> None:
+        def hear(frames: Sequence[ToHost | CopyLost]) -> None:
             for frame in frames:
                 match frame:
                     case Begin():
@@ -74,7 +74,7 @@ class House:
                             failure=frame.failure,
                         )
                         copies[0].send(Recorded(record=record))
-                    case Ended() | Lost():
+                    case Ended() | CopyLost():
                         ended.set_result(frame)
 
         start = Start(

@@ -13,8 +13,8 @@ from onbelay_server.adapters.clock import SystemClock
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.sql import SqlStore
 from onbelay_server.adapters.wakeup import LocalWakeup
-from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.alarm import Alarm
+from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
 from onbelay_server.app.governance.broker import Broker
@@ -24,7 +24,7 @@ from onbelay_server.domain.agent import HarnessKind
 from onbelay_server.domain.error import Unavailable
 from onbelay_server.domain.run import Run
 from onbelay_server.ports.event_codec import RecordedEvent
-from tests.engine_house import PlayedCopy, PlayedHarness, PlayedTools
+from tests.played import PlayedCopy, PlayedHarness, PlayedTools
 
 LEASE_SECONDS = 1.5
 

@@ -14,19 +14,12 @@ from onbelay.v1.event_pb2 import RunEvent
 from onbelay_agent.protocol import Begun, Ended, Finish, Parked, Stop, Suspend
 from onbelay_server.app.watching.watches import Position, StreamEnd
 from onbelay_server.domain.state import Decision, RunState
-from onbelay_server.ports.harness import Lost
+from onbelay_server.ports.harness import CopyLost
 from tests.checker import CHECKS, Final
 from tests.contract.entities import append
-from tests.engine_house import (
-    RETURNED,
-    PlayedCopy,
-    approval_intent,
-    begin,
-    engine_house,
-    entries,
-    intent,
-)
+from tests.engine_house import RETURNED, approval_intent, begin, engine_house, entries, intent
 from tests.hostile_wakeup import HostileWakeup
+from tests.played import PlayedCopy
 from tests.recorder import Recording
 from tests.resources import ADA
 
@@ -122,7 +115,7 @@ async def play(actions: list[tuple[str, Any]], is_hostile: bool) -> None:
                     assert approval is not None
                     await house.decide(approval, value)
             elif name == "lose":
-                copy().say(Lost(reason="gone"))
+                copy().say(CopyLost(reason="gone"))
             elif name == "stop":
                 await house.stops.stop(ADA, run.id, "enough")
             elif name == "finish":

@@ -15,18 +15,9 @@ from onbelay_server.domain.error import Unavailable
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.ports.store import Committed
-from tests.engine_house import (
-    AGENT_ID,
-    RETURNED,
-    EngineHouse,
-    PlayedCopy,
-    PlayedHarness,
-    approval_intent,
-    begin,
-    engine_house,
-    turns,
-    until,
-)
+from tests.engine_house import AGENT_ID, RETURNED, EngineHouse, approval_intent, begin, engine_house
+from tests.patience import turns, until
+from tests.played import PlayedCopy, PlayedHarness
 from tests.resources import ADA
 
 

@@ -20,16 +20,9 @@ from onbelay_agent.protocol import (
     Suspend,
 )
 from onbelay_server.domain.state import ApprovalState, Decision, FailureReason, RunState
-from onbelay_server.ports.harness import Lost
-from tests.engine_house import (
-    RETURNED,
-    EngineHouse,
-    approval_intent,
-    begin,
-    engine_house,
-    intent,
-    until,
-)
+from onbelay_server.ports.harness import CopyLost
+from tests.engine_house import RETURNED, EngineHouse, approval_intent, begin, engine_house, intent
+from tests.patience import until
 
 STOPPED, SUCCEEDED, FAILED = RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED
 PARKED = {
@@ -105,11 +98,11 @@ async def test_what_is_said_together_is_one_unit_in_its_order(house: EngineHouse
         (Ended(outcome="raised", error_type="ValueError", message="x"), FailureReason.AGENT_ERROR),
         (Ended(outcome="raised", error_type="InvalidInput"), FailureReason.INVALID_INPUT),
         (Ended(outcome="stuck", message="waits for nothing"), FailureReason.STUCK),
-        (Lost(reason="no such program", is_spawn=True), FailureReason.SPAWN_FAILED),
+        (CopyLost(reason="no such program", is_spawn=True), FailureReason.SPAWN_FAILED),
     ],
 )
 async def test_how_a_run_fails(
-    house: EngineHouse, end: Ended | Lost, reason: FailureReason
+    house: EngineHouse, end: Ended | CopyLost, reason: FailureReason
 ) -> None:
     run, copy = await house.begun()
     copy.say(begin(approval_intent("a")))
@@ -157,7 +150,7 @@ async def test_a_result_too_large_for_the_log_is_kept_as_a_file(house: EngineHou
     copy.say(Finish(step_id="s", stage=0, content_sha256=sha256))
     assert (await copy.heard(Recorded)).record.content_sha256 == sha256
     # A later copy finds it too.
-    copy.say(Lost(reason="killed"))
+    copy.say(CopyLost(reason="killed"))
     await house.reached(run.id, RunState.QUEUED)
     house.clock.advance(1)
     assert (await house.copy(2)).start.journal[-1].content_sha256 == sha256

@@ -15,14 +15,9 @@ from onbelay_agent.protocol import (
 from onbelay_server.domain.error import Unavailable
 from onbelay_server.domain.event import StateChanged
 from onbelay_server.domain.state import FailureReason, RunState
-from onbelay_server.ports.harness import Lost
-from tests.engine_house import (
-    EngineHouse,
-    begin,
-    engine_house,
-    intent,
-    until,
-)
+from onbelay_server.ports.harness import CopyLost
+from tests.engine_house import EngineHouse, begin, engine_house, intent
+from tests.patience import until
 
 STOPPED, SUCCEEDED, FAILED = RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED
 
@@ -85,7 +80,7 @@ async def test_a_lost_copy_is_an_attempt_and_the_last_one_ends_the_run(house: En
     for attempt in range(1, 6):
         copy = await house.copy(attempt)
         assert copy.start.attempt == attempt
-        copy.say(Lost(reason="exited with code 9"))
+        copy.say(CopyLost(reason="exited with code 9"))
         if attempt < 5:
             queued = await house.reached(run.id, RunState.QUEUED)
             assert (queued.ready_us > house.clock.now_us()) == (attempt > 1)
@@ -106,7 +101,7 @@ async def test_a_step_that_kills_its_worker_each_time_is_a_crash_loop(house: Eng
         if attempt > 1:
             copy.say(Begin(stage=0, reopened=(Reopened(step_id="s", attempt=attempt, once=False),)))
             await copy.heard(Begun)
-        copy.say(Lost(reason="exited with code 9"))
+        copy.say(CopyLost(reason="exited with code 9"))
         if attempt < 5:
             await house.reached(run.id, RunState.QUEUED)
             house.clock.advance(121)
@@ -121,7 +116,7 @@ async def test_progress_starts_the_count_of_attempts_anew(house: EngineHouse) ->
         copy = await house.copy(attempt)
         copy.say(begin(intent(f"s{attempt}")))
         await copy.heard(Begun)
-        copy.say(Lost(reason="gone"))
+        copy.say(CopyLost(reason="gone"))
         await house.reached(run.id, RunState.QUEUED)
         house.clock.advance(121)
     assert (await house.copy(8)).start.attempt == 2

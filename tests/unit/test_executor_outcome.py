@@ -11,19 +11,18 @@ from onbelay_agent.protocol import Begin, Begun, Ended, Finish, Parked, Recorded
 from onbelay_server.domain.event import ToolCallFinished
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import ApprovalKind, Decision, RunState
-from onbelay_server.ports.harness import Lost
+from onbelay_server.ports.harness import CopyLost
 from tests.engine_house import (
     FAILING,
     RETURNED,
     EngineHouse,
-    PlayedCopy,
     begin,
     engine_house,
     intent,
     tool_intent,
-    turns,
-    until,
 )
+from tests.patience import turns, until
+from tests.played import PlayedCopy
 
 ONCE = intent("s", request_json='{"once":true}')
 ASK_AGAIN = Begin(stage=0, reopened=(Reopened(step_id="s", attempt=2, once=True),))
@@ -38,7 +37,7 @@ async def house() -> AsyncIterator[EngineHouse]:
 async def next_copy(house: EngineHouse, run: Run, copy: PlayedCopy) -> PlayedCopy:
     """The copy after this one was lost."""
     count = len(house.harness.launched)
-    copy.say(Lost(reason="gone"))
+    copy.say(CopyLost(reason="gone"))
     await house.reached(run.id, RunState.QUEUED)
     house.clock.advance(121)
     return await house.copy(count + 1)

@@ -16,7 +16,7 @@ from onbelay_agent.protocol import (
 )
 from onbelay_server.domain.event import RunFinished
 from onbelay_server.domain.state import RunState
-from onbelay_server.ports.harness import Lost
+from onbelay_server.ports.harness import CopyLost
 from tests.engine_house import (
     RETURNED,
     EngineHouse,
@@ -103,7 +103,7 @@ async def test_the_end_of_a_stopping_copy_waits_for_its_tools_up_to_the_grace(
 async def test_a_lost_copy_of_a_stopping_run_leaves_it_stopped(house: EngineHouse) -> None:
     run, copy = await house.begun()
     await house.stops.stop(ADA, run.id, "")
-    copy.say(Lost(reason="killed by signal 9"))
+    copy.say(CopyLost(reason="killed by signal 9"))
     after = await house.reached(run.id, STOPPED)
     assert (after.error, after.attempt) == (None, 1)
 

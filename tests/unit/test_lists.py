@@ -16,7 +16,8 @@ from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import Decision, RunState
 from onbelay_server.ports.store import RunFilter
 from tests.contract.entities import make_approval
-from tests.engine_house import EngineHouse, until
+from tests.engine_house import EngineHouse
+from tests.patience import until
 from tests.resources import ADA, ADMIN, BEN, RIVAL, ROBOT
 
 

@@ -28,7 +28,8 @@ from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.transition import Trigger
 from onbelay_server.ports.store import Appended, StoredEvent
 from tests.contract.entities import append, make_run
-from tests.engine_house import EngineHouse, entries, until
+from tests.engine_house import EngineHouse, entries
+from tests.patience import until
 from tests.resources import ADA, BEN, RIVAL
 
 

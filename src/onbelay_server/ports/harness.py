@@ -23,7 +23,7 @@ class Replay(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class CopyLost:
     """Said once by a harness whose copy is gone without having said Ended."""
 
     reason: str
@@ -39,9 +39,9 @@ class Launch:
     revision: AgentRevision
     start: Start
     """Sent first, with the journal inside; the harness itself sends Go behind it."""
-    hear: Callable[[Sequence[ToHost | Lost]], None]
+    hear: Callable[[Sequence[ToHost | CopyLost]], None]
     """Called on the server's loop with what the copy said, in order, several frames at once where
-    they came together. The last frame ever is Ended or Lost."""
+    they came together. The last frame ever is Ended or CopyLost."""
     put_blob: Callable[[bytes], Awaitable[str]]
     """Keeps bytes for the copy; runs on the server's loop."""
     get_blob: Callable[[str], Awaitable[bytes]]
@@ -76,7 +76,7 @@ class Harness(Protocol):
         ...
 
     async def launch(self, launch: Launch) -> Copy:
-        """Start a copy. A failure to start is said through `hear` as Lost(is_spawn=True)."""
+        """Start a copy. A failure to start is said through `hear` as CopyLost(is_spawn=True)."""
         ...
 
     async def close(self) -> None:

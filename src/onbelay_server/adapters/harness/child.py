@@ -29,7 +29,7 @@ from onbelay_server.adapters.harness.process import ChildProcess
 from onbelay_server.adapters.harness.vetting import Vetting
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.ports.catalog import Catalog
-from onbelay_server.ports.harness import Copy, Launch, Lost, Replay
+from onbelay_server.ports.harness import Copy, CopyLost, Launch, Replay
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,9 @@ class _ChildCopy:
             # Of our own making, a full disk say: the run must not wait for a copy nobody serves.
             log.exception("a child was not served", extra={"action": "child_broke"})
             if not self._has_ended:
-                self._launch.hear([Lost(reason="the service could not serve the child process")])
+                self._launch.hear(
+                    [CopyLost(reason="the service could not serve the child process")]
+                )
         finally:
             if folder is not None:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
@@ -135,7 +137,7 @@ class _ChildCopy:
             )
         except (OSError, ValueError) as error:
             log.warning("a child was not started: %s", error, extra={"action": "spawn_failed"})
-            lost = Lost(reason="the child process could not be started", is_spawn=True)
+            lost = CopyLost(reason="the child process could not be started", is_spawn=True)
             self._launch.hear([lost])
             return
         writing = asyncio.create_task(self._write(process))
@@ -148,7 +150,7 @@ class _ChildCopy:
                 process.kill_group()
                 code = await process.ended()
                 await asyncio.wait([draining], timeout=1.0)
-                self._launch.hear([Lost(reason=reason or _obituary(code, self._tail))])
+                self._launch.hear([CopyLost(reason=reason or _obituary(code, self._tail))])
         finally:
             try:
                 for task in (writing, draining):

@@ -14,7 +14,7 @@ from onbelay_agent.protocol import Ended, FromHost, Go, Stop, ToHost
 from onbelay_server.adapters.harness.loops import AgentLoop, AgentLoops
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.ports.catalog import Catalog
-from onbelay_server.ports.harness import Copy, Launch, Lost, Replay
+from onbelay_server.ports.harness import Copy, CopyLost, Launch, Replay
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class _InProcessCopy:
         """It cannot go on, and nobody will hear of it again."""
         if not self._ended.is_set():
             self._finish(())
-            self._launch.hear([Lost(reason=reason)])
+            self._launch.hear([CopyLost(reason=reason)])
 
     async def kill(self) -> Sequence[str]:
         if self._ended.is_set():

@@ -23,7 +23,7 @@ from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.ports.event_codec import UnencodableEvent
 from onbelay_server.ports.failpoints import reach
-from onbelay_server.ports.harness import Copy, Launch, Lost
+from onbelay_server.ports.harness import Copy, CopyLost, Launch
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Executor:
                 is_word = any(not isinstance(one, Ready | Pulse) for one in said)
                 self._watchdog.hear(now, is_word=is_word)
             if self._unwind_by is not None:
-                is_gone = any(isinstance(one, Ended | Lost) for one in said)
+                is_gone = any(isinstance(one, Ended | CopyLost) for one in said)
                 self._is_over = is_gone or now >= self._unwind_by
                 return
             await self._take(said)
@@ -180,13 +180,13 @@ class Executor:
             failing = self._fate.fail(FailureReason.HARNESS_ERROR, f"the agent's words: {problem}")
             await self._conclude(failing)
 
-    async def _take(self, said: Sequence[Item | Lost]) -> None:
+    async def _take(self, said: Sequence[Item | CopyLost]) -> None:
         items: list[Item] = []
         for one in said:
             match one:
                 case Ready():
                     await self._meet(one)
-                case Pulse() | Lost():
+                case Pulse() | CopyLost():
                     pass
                 case _:
                     items.append(one)
@@ -197,7 +197,7 @@ class Executor:
             items = items[-1:]
         if items and not self._is_over:
             await self._commit(items)
-        gone = next((one for one in said if isinstance(one, Lost)), None)
+        gone = next((one for one in said if isinstance(one, CopyLost)), None)
         if gone is not None and not self._is_over:
             await self._copy_gone(gone)
 
@@ -339,7 +339,7 @@ class Executor:
     async def _kill(self) -> Sequence[str]:
         return await self._copy.kill() if self._copy is not None else ()
 
-    async def _copy_gone(self, gone: Lost) -> None:
+    async def _copy_gone(self, gone: CopyLost) -> None:
         """The copy died without a word: killed, crashed, or never started."""
         failed = self._fate.fail(FailureReason.SPAWN_FAILED, gone.reason) if gone.is_spawn else None
         await self._conclude(failed or self._fate.lose(gone.reason))

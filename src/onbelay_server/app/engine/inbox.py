@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from onbelay_agent.protocol import ToHost
 from onbelay_server.app.engine.turn import ToolEnd
-from onbelay_server.ports.harness import Lost
+from onbelay_server.ports.harness import CopyLost
 
 
 class Inbox:
     """Collects what an executor must take up; it takes all at once. Never blocks the sender."""
 
     def __init__(self) -> None:
-        self._items: list[ToHost | ToolEnd | Lost] = []
+        self._items: list[ToHost | ToolEnd | CopyLost] = []
         self._changed = asyncio.Event()
         self._seen = 0
         self._is_doubtful = True
 
-    def put(self, items: Sequence[ToHost | ToolEnd | Lost]) -> None:
+    def put(self, items: Sequence[ToHost | ToolEnd | CopyLost]) -> None:
         """Something the copy said, or a tool's end."""
         self._items.extend(items)
         self._changed.set()
@@ -49,7 +49,7 @@ class Inbox:
             self._is_doubtful = True
         self._changed.clear()
 
-    def take(self) -> list[ToHost | ToolEnd | Lost]:
+    def take(self) -> list[ToHost | ToolEnd | CopyLost]:
         """Everything since the last take, in order."""
         items, self._items = self._items, []
         return items
