@@ -20,8 +20,11 @@ FRAMES_A_STEP = 8
 """Frames that one transaction writes: about 200 KB of usual events."""
 MOST_FRAMES = 64
 MOST_STEP_BYTES = 2 * 2**20
-"""What one step reads or removes, roughly."""
-MOST_REMOVED_EVENTS = 2_000
+"""What one step of sealing reads, roughly."""
+MOST_REMOVED_EVENTS = 1_000
+MOST_REMOVED_BYTES = 256 * 1024
+REMOVING_SHARE = 0.5
+"""Of the time while a log is being removed: the rest is for those who write."""
 AWAY_SECONDS = 1.0
 
 _Make = Callable[[], Steps[bool]]
@@ -118,13 +121,15 @@ class Logs:
     # ---- removing ----------------------------------------------------------------------------
 
     async def _remove(self) -> None:
-        removed = self._writer.removed
+        removed, loop = self._writer.removed, asyncio.get_running_loop()
         while True:
             await removed.wait()
             removed.clear()
             try:
+                begin = loop.time()
                 while await self._remove_some():
-                    pass
+                    await asyncio.sleep((loop.time() - begin) * (1 / REMOVING_SHARE - 1))
+                    begin = loop.time()
             except Unavailable:
                 await asyncio.sleep(AWAY_SECONDS)
                 removed.set()
@@ -153,7 +158,7 @@ def _first_step(rows: Sequence[Row]) -> int:
     total = 0
     for sequence, size in rows:
         total += size
-        if total >= MOST_STEP_BYTES:
+        if total >= MOST_REMOVED_BYTES:
             return int(sequence)
     return int(rows[-1][0])
 
