@@ -23,7 +23,7 @@ COPY --from=build /opt/onbelay /opt/onbelay
 ENV PATH=/opt/onbelay/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     MPLCONFIGDIR=/tmp/matplotlib \
-    ONBELAY_DATABASE=sqlite:////data/onbelay.db \
+    ONBELAY_STATE_DIR=/data \
     ONBELAY_LISTEN=0.0.0.0:50051 \
     ONBELAY_HTTP=0.0.0.0:8080
 USER onbelay
