@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -71,6 +72,9 @@ from onbelay_server.transport.http.server import HttpServer
 log = logging.getLogger(__name__)
 
 _HTTP_GRACE_SECONDS = 2.0
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter from another. The writer gives it up at every statement
+and would wait the default of 5 ms, several times a transaction, while the serving loop is busy."""
 _STORE_CHECK_SECONDS = 2.0
 
 
@@ -89,6 +93,7 @@ class Serving:
 async def serve(settings: Settings, *, ready: Callable[[Serving], None] | None = None) -> None:
     """Serve until cancelled, or until too many threads had to be left behind; then drain."""
     configure_logging(settings.log_level, as_json=settings.log_json)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     async with running(settings) as serving:
         if ready is not None:
             ready(serving)

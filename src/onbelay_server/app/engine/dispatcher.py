@@ -127,10 +127,11 @@ class Dispatcher:
 
     async def _fill(self) -> float:
         """Claim what fits; seconds until something may be claimable without a hint."""
+        self._has_backlog |= self._ready.is_set()
         self._ready.clear()
-        self._has_backlog = True
         free = self._free
         if not self._is_open or free <= 0:
+            self._has_backlog = True
             return self._parts.pace.poll_seconds
         now_us = self._parts.clock.now_us()
         runs = await self._parts.store.claimable(now_us, limit=free)
@@ -138,9 +139,9 @@ class Dispatcher:
         for run in claims:
             if run is not None:
                 self.drive(run)
-        if len(runs) == free:
+        self._has_backlog = len(runs) == free
+        if self._has_backlog:
             return self._parts.pace.poll_seconds
-        self._has_backlog = False
         next_us = await self._parts.store.next_ready_us()
         if next_us is None:
             return self._parts.pace.poll_seconds
@@ -180,7 +181,9 @@ class Dispatcher:
         executor: Executor | None = None
         try:
             await pass_by("after_claim_before_launch")
-            case = await CaseFile.load(run, parts.store, parts.codec, parts.blobs, parts.tokens)
+            case = await self._case(run)
+            if case is None:
+                return
             executor = Executor(parts, case)
             self._executors[run.id] = executor
             executor.hint(case.position)
@@ -189,15 +192,22 @@ class Dispatcher:
             await executor.drive()
         except Refusal:
             log.info("run taken over", extra={"action": "run_lost", "run_id": run.id})
-        except LookupError as missing:
-            what = str(missing)
-            await self._let_go(run, lambda r, at: _unrunnable(r, at, what))
         except Exception:
             log.exception("executor broke", extra={"action": "executor_broke", "run_id": run.id})
             await self._let_go(run, lambda r, at: worker_lost(r, at, "the service broke"))
         finally:
             if self._executors.get(run.id) is executor:
                 self._executors.pop(run.id, None)
+
+    async def _case(self, run: Run) -> CaseFile | None:
+        """What must be known of it; None when its agent is gone, which ends it."""
+        parts = self._parts
+        try:
+            return await CaseFile.load(run, parts.store, parts.codec, parts.blobs, parts.tokens)
+        except LookupError as missing:
+            what = str(missing)
+            await self._let_go(run, lambda r, at: _unrunnable(r, at, what))
+            return None
 
     async def _let_go(self, run: Run, decide: LastWord) -> None:
         def unit(rows: Rows, now_us: int) -> Change[Run]:

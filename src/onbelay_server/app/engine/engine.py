@@ -10,6 +10,7 @@ from onbelay_server.app.engine.dispatcher import Dispatcher, Slot
 from onbelay_server.app.engine.leases import Leases
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.app.engine.rescuer import Rescuer
+from onbelay_server.app.engine.sealer import Sealer
 from onbelay_server.app.engine.sweeper import Sweeper
 from onbelay_server.app.engine.timekeeper import Timekeeper
 from onbelay_server.ports.store import Appended
@@ -29,6 +30,7 @@ class Engine:
         self._rescuer = Rescuer(parts, self._dispatcher)
         self._leases = Leases(parts, self._dispatcher)
         self._sweeper = sweeper
+        self._sealer = Sealer(parts)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -40,6 +42,7 @@ class Engine:
             "timekeeper": self._timekeeper.run,
             "leases": self._leases.run,
             "sweeper": self._sweeper.run,
+            "sealer": self._sealer.run,
         }
         for name, loop in loops.items():
             self._tasks.append(asyncio.create_task(self._keep(name, loop), name=name))

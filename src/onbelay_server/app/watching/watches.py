@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,11 +18,16 @@ from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.event_codec import EventCodec
-from onbelay_server.ports.store import Store, StoredEvent
+from onbelay_server.ports.store import Frame, Store, StoredEvent
 
 MAX_PAGE_EVENTS = 128
 MAX_PAGE_BYTES = 256 * 1024
 MAX_LIST_BYTES = 1024 * 1024
+MAX_SEALED_BYTES = 1024 * 1024
+"""Ready-made frames that are read at a time."""
+
+
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class StreamEnd(StrEnum):
@@ -110,8 +116,14 @@ class Watches:
             # What was told is noted before it is sent: the run moves on while the reply leaves.
             state, sent_at = tail.run.state, self._clock.monotonic()
             yield WatchPage(run=tail.run, complete_through=position)
+            reader = _Reader(self._store, self._codec, where)
             while True:
-                page = await self._page(tail, position, where)
+                page = await reader.next(tail, position)
+                if page is None:
+                    # The log is longer and yet empty: the run is being deleted.
+                    await self._check(tail, 0.0)
+                    await self._clock.sleep(_LOOK_AGAIN_SECONDS)
+                    continue
                 if page.last > position:
                     position = page.last
                     is_moved = tail.run.state is not state
@@ -227,25 +239,6 @@ class Watches:
         finally:
             self._tails.close(tail)
 
-    async def _page(self, tail: Tail, position: int, where: Position) -> Page:
-        """What is behind the position, if anything is: from the tail, or read."""
-        is_whole = not where.kinds and not where.except_kinds
-        if is_whole:
-            page = tail.page(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
-            if page is not None:
-                return page
-        events = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
-        if events is None:
-            events = await self._store.events(
-                tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
-            )
-            if not events:
-                await self._check(tail, 0.0)  # the log is longer and yet empty: it was deleted
-        if not events:
-            return Page(b"", position)
-        shown = events if is_whole else _wanted(events, where)
-        return Page(self._codec.frame(event.body for event in shown), events[-1].sequence)
-
     async def _pause(self, tail: Tail, position: int, seconds: float) -> None:
         """Wait for more; look by ourselves now and then, because hints get lost."""
         await tail.wait(position, max(0.0, min(seconds, self._poll_seconds)))
@@ -257,6 +250,47 @@ class Watches:
             await tail.check(self._store, self._clock, max_age_seconds)
         except LookupError:
             raise NotFound("no such run", metadata={"resource": "run"}) from None
+
+
+class _Reader:
+    """Reads one watch's pages: from the tail, from sealed frames, from the log."""
+
+    def __init__(self, store: Store, codec: EventCodec, where: Position) -> None:
+        self._store = store
+        self._codec = codec
+        self._where = where
+        self._is_whole = not where.kinds and not where.except_kinds
+        self._frames: deque[Frame] = deque()
+        self._may_be_sealed = self._is_whole
+
+    async def next(self, tail: Tail, position: int) -> Page | None:
+        """What is behind the position, if anything is; None when it should be there and is not."""
+        if self._frames:
+            frame = self._frames.popleft()
+            return Page(frame.data, frame.last)
+        if self._is_whole:
+            page = tail.page(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+            if page is not None:
+                return page
+        if self._may_be_sealed:
+            sealed = await self._store.frames(
+                tail.run.id, after=position, limit_bytes=MAX_SEALED_BYTES
+            )
+            self._frames.extend(sealed)
+            if self._frames:
+                return await self.next(tail, position)
+            self._may_be_sealed = False  # what is not sealed here is not sealed behind here
+        events = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+        if events is None:
+            events = await self._store.events(
+                tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
+            )
+            if not events:
+                return None
+        if not events:
+            return Page(b"", position)
+        shown = events if self._is_whole else _wanted(events, self._where)
+        return Page(self._codec.frame(event.body for event in shown), events[-1].sequence)
 
 
 def _begin(run: Run, where: Position) -> int:
