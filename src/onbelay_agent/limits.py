@@ -33,9 +33,9 @@ class Limits:
 
     Time counts while the run is being executed: waiting for people and outside systems does not."""
 
-    grace_seconds: float = 10.0
+    grace_seconds: float = 5.0
     """After a stop, for calls in flight."""
-    kill_seconds: float = 5.0
+    kill_seconds: float = 3.0
     """After that, until a child that has not ended is killed."""
     total_seconds: float | None = None
     """Of running, all epochs together."""

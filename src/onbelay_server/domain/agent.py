@@ -33,9 +33,9 @@ class AgentSource(StrEnum):
 class Limits:
     """How long things of a run may take, in seconds, and how much it may record."""
 
-    grace_seconds: float = 10.0
+    grace_seconds: float = 5.0
     """After StopRun, for a call in flight."""
-    kill_seconds: float = 5.0
+    kill_seconds: float = 3.0
     """After the grace, until processes are killed."""
     total_seconds: float = 86_400.0
     """Of running; waiting for people and outside systems does not count."""

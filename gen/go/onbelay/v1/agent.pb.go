@@ -603,10 +603,10 @@ type AgentLimits struct {
 	// asked expires then, which the agent can handle; a run that waits for an operation
 	// without expiry, a child or a message ends with TIMED_OUT. Absent means 30 days.
 	LongestWait *durationpb.Duration `protobuf:"bytes,5,opt,name=longest_wait,json=longestWait,proto3" json:"longest_wait,omitempty"`
-	// For calls in flight after a stop, 0 to 10 minutes. Absent means 10 seconds.
+	// For calls in flight after a stop, 0 to 10 minutes. Absent means 5 seconds.
 	StopGrace *durationpb.Duration `protobuf:"bytes,6,opt,name=stop_grace,json=stopGrace,proto3" json:"stop_grace,omitempty"`
 	// From the end of stop_grace until what is left is killed, 0 to 10 minutes. Absent
-	// means 5 seconds.
+	// means 3 seconds.
 	StopKill *durationpb.Duration `protobuf:"bytes,7,opt,name=stop_kill,json=stopKill,proto3" json:"stop_kill,omitempty"`
 	// How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds.
 	HoldWait *durationpb.Duration `protobuf:"bytes,8,opt,name=hold_wait,json=holdWait,proto3" json:"hold_wait,omitempty"`

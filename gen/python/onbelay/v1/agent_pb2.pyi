@@ -452,12 +452,12 @@ class AgentLimits(_message.Message):
 
     @_builtins.property
     def stop_grace(self) -> _duration_pb2.Duration:
-        """For calls in flight after a stop, 0 to 10 minutes. Absent means 10 seconds."""
+        """For calls in flight after a stop, 0 to 10 minutes. Absent means 5 seconds."""
 
     @_builtins.property
     def stop_kill(self) -> _duration_pb2.Duration:
         """From the end of stop_grace until what is left is killed, 0 to 10 minutes. Absent
-        means 5 seconds.
+        means 3 seconds.
         """
 
     @_builtins.property

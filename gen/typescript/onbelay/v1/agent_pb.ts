@@ -350,7 +350,7 @@ export type AgentLimits = Message<"onbelay.v1.AgentLimits"> & {
   longestWait?: Duration | undefined;
 
   /**
-   * For calls in flight after a stop, 0 to 10 minutes. Absent means 10 seconds.
+   * For calls in flight after a stop, 0 to 10 minutes. Absent means 5 seconds.
    *
    * @generated from field: google.protobuf.Duration stop_grace = 6;
    */
@@ -358,7 +358,7 @@ export type AgentLimits = Message<"onbelay.v1.AgentLimits"> & {
 
   /**
    * From the end of stop_grace until what is left is killed, 0 to 10 minutes. Absent
-   * means 5 seconds.
+   * means 3 seconds.
    *
    * @generated from field: google.protobuf.Duration stop_kill = 7;
    */

@@ -260,7 +260,7 @@ export const RunService: GenService<{
   /**
    * Completes an operation that a run began, before or after the run waits for it.
    * Takes the operation's own token, in the request or as the credential, or the scope
-   * `operations:complete` of the run\'s starter or the tenant\'s admin. As a credential
+   * `operations:complete` of the run's starter or the tenant's admin. As a credential
    * the token is good for this call, on this operation, and GetCaller. The same outcome again is OK. Fails with NOT_FOUND, SCOPE_MISSING,
    * OPERATION_TOKEN_INVALID, OPERATION_CLOSED, INVALID_JSON, ANSWER_MISMATCH,
    * REQUEST_ID_REUSED, REQUEST_IN_PROGRESS.
