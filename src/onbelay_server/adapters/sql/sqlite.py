@@ -39,6 +39,8 @@ READERS = 2
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 _OLDEST = (3, 35, 0)  # the first with RETURNING
 _MAX_VARIABLES = 32_766
+_MOST_ROWS = 128
+_MOST_ODD_ROWS = 16
 _UNIQUE = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE})
 _AWAY = frozenset(
     {
@@ -126,15 +128,14 @@ def _qualified(column: Column) -> str:
 
 
 def _chunks(rows: Sequence[Sequence[object]], width: int) -> Iterator[Sequence[Sequence[object]]]:
-    # Sizes are powers of two: a handful of statements to compile, whatever comes.
-    largest = 1
-    while largest * 2 <= min(128, _MAX_VARIABLES // width):
-        largest *= 2
+    # Few rows go in one statement; of many the sizes are powers of two, so that a few dozen
+    # statements a table are compiled, whatever comes.
+    most = min(_MOST_ROWS, _MAX_VARIABLES // width)
     at = 0
     while at < len(rows):
-        size = largest
-        while size > len(rows) - at:
-            size //= 2
+        size = min(len(rows) - at, most)
+        if size > _MOST_ODD_ROWS:
+            size = 1 << (size.bit_length() - 1)
         yield rows[at : at + size]
         at += size
 
@@ -215,7 +216,7 @@ class SqliteDatabase:
             timeout=BUSY_SECONDS,
             isolation_level=None,
             check_same_thread=False,
-            cached_statements=256,
+            cached_statements=512,
         )
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
