@@ -12,7 +12,6 @@ from __future__ import annotations
 from onbelay_agent.artifacts import Artifact, Artifacts
 from onbelay_agent.context import Approved, Context, RunInfo
 from onbelay_agent.definition import AgentDefinition, agent
-from onbelay_agent.limits import Limits
 from onbelay_agent.elsewhere import ChildRun, Message, Operation
 from onbelay_agent.errors import (
     AgentCallError,
@@ -33,6 +32,7 @@ from onbelay_agent.errors import (
     ToolFailed,
     ValueNotStorable,
 )
+from onbelay_agent.limits import Limits
 from onbelay_agent.tool import Risk, ToolDefinition, tool
 from onbelay_agent.work import Retries
 

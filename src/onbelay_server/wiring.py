@@ -73,8 +73,9 @@ log = logging.getLogger(__name__)
 
 _HTTP_GRACE_SECONDS = 2.0
 _SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from another. The writer gives it up at every statement
-and would wait the default of 5 ms, several times a transaction, while the serving loop is busy."""
+"""How long a thread may keep the interpreter from another. The writer gives it up at every
+statement and would wait the default of 5 ms, several times a transaction, while the serving loop is
+busy."""
 _STORE_CHECK_SECONDS = 2.0
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
+import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
@@ -14,6 +16,7 @@ from onbelay.v1 import run_pb2
 from onbelay.v1 import watch_request_pb2 as pb
 from onbelay.v1.run_filter_pb2 import RunFilter
 from onbelay.v1.run_request_pb2 import WaitRunRequest
+from onbelay_server.app.watching.watches import Watches
 from tests.checker import judge
 from tests.grpc.spine_server import final_of
 from tests.recorder import Recording
@@ -61,13 +64,21 @@ async def test_a_running_run_is_given_back_and_is_no_attempt(tmp_path: Path) -> 
     assert judge(recording, final) == []
 
 
-async def test_a_wait_is_answered_when_the_server_ends(tmp_path: Path) -> None:
+async def test_a_wait_is_answered_when_the_server_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, wait_really = asyncio.Event(), Watches.wait
+
+    async def wait_noted(*given: Any, **named: Any) -> Any:
+        arrived.set()
+        return await wait_really(*given, **named)
+
+    monkeypatch.setattr(Watches, "wait", wait_noted)
     async with serving(tmp_path) as server:
         run_id = await server.client.start("sleeper")
         await server.client.reached(run_id, "BLOCKED")
         wait = asyncio.create_task(server.client.exchange("WaitRun", WaitRunRequest(run_id=run_id)))
-        # Sent behind it on the same connection: once this is answered, the wait has arrived.
-        await server.client.get(run_id)
+        await arrived.wait()
     answer = await wait
     assert answer.reply.timed_out
     assert answer.reply.run.state == run_pb2.RUN_STATE_BLOCKED
