@@ -104,11 +104,7 @@ class ProtoEventCodec:
         """Raises ValueError for a sequence, time or epoch out of its range."""
         if not 1 <= sequence <= _MAX_UINT32:
             raise ValueError("sequence is out of range")
-        kept_time_us, kept_epoch, tail = self._tail
-        if kept_time_us != time_us or kept_epoch != epoch:
-            tail = _encode_tail(time_us, epoch)
-            self._tail = (time_us, epoch, tail)
-        return body + _TAG_SEQUENCE + encode_varint(sequence) + tail
+        return body + _TAG_SEQUENCE + encode_varint(sequence) + self._kept_tail(time_us, epoch)
 
     def stamp_all(
         self, bodies: Sequence[bytes], first_sequence: int, time_us: int, epoch: int
@@ -116,7 +112,7 @@ class ProtoEventCodec:
         """Raises ValueError for a sequence, time or epoch out of its range."""
         if not 1 <= first_sequence <= _MAX_UINT32 - len(bodies) + 1:
             raise ValueError("sequence is out of range")
-        tail = _encode_tail(time_us, epoch)
+        tail = self._kept_tail(time_us, epoch)
         stamped: list[bytes] = []
         sequence, left = first_sequence, iter(bodies)
         while len(stamped) < len(bodies):
@@ -128,6 +124,13 @@ class ProtoEventCodec:
             stamped += [body + mark + rest for mark, body in zip(places, left, strict=False)]
             sequence = (high + 1) << 7
         return stamped
+
+    def _kept_tail(self, time_us: int, epoch: int) -> bytes:
+        kept_time_us, kept_epoch, tail = self._tail
+        if kept_time_us != time_us or kept_epoch != epoch:
+            tail = _encode_tail(time_us, epoch)
+            self._tail = (time_us, epoch, tail)
+        return tail
 
     def decode(self, body: bytes) -> RecordedEvent:
         """Raises ValueError when the bytes are no event."""
