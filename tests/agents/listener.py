@@ -8,7 +8,7 @@ from onbelay_agent import Context, agent
 
 
 @agent(name="listener", accepts_messages=True)
-async def listener(ctx: Context, ledger: str = "", last: str = "stop") -> list[str]:
+async def listener(ctx: Context, ledger: str = "", last: str = "end") -> list[str]:
     """Takes messages until one says `last`; each is noted once in the ledger."""
     heard: list[str] = []
     while last not in heard:

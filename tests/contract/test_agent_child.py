@@ -46,7 +46,7 @@ from onbelay_agent import agent, Context
 @agent
 async def hello(ctx: Context, name: str) -> str:
     print("printed")
-    subprocess.run(["echo", "from a process"], check=True)
+    await ctx.step("say", lambda: subprocess.run(["echo", "from a process"]).returncode)
     assert sys.stdin.read() == ""
     large = await ctx.step("large", lambda: "x" * 600_000)
     return f"Hello {name} {len(large)}"
@@ -149,6 +149,7 @@ def run_hello(child: Child, blobs: dict[str, bytes], journal: tuple[Record, ...]
                 step_id=frame.step_id,
                 time_us=2,
                 stage=frame.stage,
+                ok_json=frame.ok_json,
                 content_sha256=frame.content_sha256,
             )
             records.append(record)
