@@ -208,7 +208,8 @@ def _module_at(place: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     folder = str(path.parent)
     if folder not in sys.path:
-        sys.path.insert(0, folder)
+        # Behind everything else: a file of the agent's stands in for no module of Python.
+        sys.path.append(folder)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

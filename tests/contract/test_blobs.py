@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,36 @@ async def test_a_failing_disk_has_a_name_and_leaves_nothing(
             await blobs.put(CONTENT)
     assert list((tmp_path / "unfinished").iterdir()) == []
     assert await blobs.get(await blobs.put(CONTENT)) == CONTENT
+
+
+async def test_a_cancelled_upload_closes_its_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread works on when its caller is gone; a second close would hit somebody else's file."""
+    closed: list[int] = []
+    syncing, go_on = threading.Event(), threading.Event()
+    real_close, real_fsync = os.close, os.fsync
+
+    def slow_fsync(file: int) -> None:
+        syncing.set()
+        assert go_on.wait(10)
+        real_fsync(file)
+
+    def noted_close(file: int) -> None:
+        closed.append(file)
+        real_close(file)
+
+    writer = FileBlobs(tmp_path / "blobs").open_writer("one")
+    await writer.write(CONTENT)
+    monkeypatch.setattr(os, "fsync", slow_fsync)
+    monkeypatch.setattr(os, "close", noted_close)
+    finishing = asyncio.ensure_future(writer.finish())
+    assert await asyncio.to_thread(syncing.wait, 10)
+    finishing.cancel()
+    discarding = asyncio.ensure_future(writer.discard())
+    await asyncio.wait([discarding], timeout=0.2)
+    assert closed == [], "the file is still being kept"
+    go_on.set()
+    await discarding
+    with pytest.raises(asyncio.CancelledError):
+        await finishing

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +85,9 @@ class FileWriter:
         self._size = 0
         self._file: int | None = None
         self._sha256: str | None = None
+        self._at_work = threading.Lock()
+        """A caller that is cancelled leaves its thread at work: what it does next must wait for it,
+        or a file would be closed twice, the second time as somebody else's."""
 
     @property
     def size_bytes(self) -> int:
@@ -104,7 +108,8 @@ class FileWriter:
     def _guarded(self, action: object, content: bytes) -> None:
         assert callable(action)
         try:
-            action(content)
+            with self._at_work:
+                action(content)
         except OSError as error:
             if error.errno in _FULL:
                 raise ResourceExhausted(
@@ -139,16 +144,16 @@ class FileWriter:
         # The name is on the disk only with its folders, and they with theirs.
         for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
             _sync_folder(folder)
+        self._file, self._sha256 = None, sha256
         os.close(file)
-        self._file = None
-        self._sha256 = sha256
 
     def _forget(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-            with suppress(FileNotFoundError):
-                self._path.unlink()
+        with self._at_work:
+            file, self._file = self._file, None
+            if file is not None:
+                os.close(file)
+                with suppress(FileNotFoundError):
+                    self._path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
