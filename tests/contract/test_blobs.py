@@ -113,7 +113,7 @@ async def test_a_failing_disk_has_a_name_and_leaves_nothing(
 async def test_a_cancelled_upload_closes_its_file_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its thread works on when its caller is gone; a second close would hit somebody else's file."""
+    """Its thread works on when its caller is gone: a second close may hit another file."""
     closed: list[int] = []
     syncing, go_on = threading.Event(), threading.Event()
     real_close, real_fsync = os.close, os.fsync
