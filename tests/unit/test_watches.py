@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -288,3 +289,22 @@ def test_a_page_that_was_empty_is_asked_for_again() -> None:
     assert tail.page(0, limit=9, max_bytes=9).frame == b""  # type: ignore[union-attr]
     tail.run = make_run("r", last_sequence=3)
     assert tail.page(0, limit=9, max_bytes=9) is None
+
+
+async def test_a_list_claims_nothing_that_came_while_it_read(
+    house: EngineHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await house.start()
+    real = house.store.events
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        found = await real(*args, **kwargs)
+        monkeypatch.undo()
+        await append(house.store, run.id)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return found
+
+    monkeypatch.setattr(house.store, "events", slow)
+    page = await house.watches.list(ADA, run.id, Position(after=1), limit=9, wait_seconds=0)
+    assert (numbers(page.frame), page.complete_through) == ([], 1)

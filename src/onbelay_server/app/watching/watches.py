@@ -163,6 +163,8 @@ class Watches:
         until = self._clock.monotonic() + wait_seconds
         async with self._tail(run) as tail:
             while True:
+                # As of one moment: the run moves on while its log is read.
+                current, through = tail.run, tail.last_sequence
                 events = await self._store.events(
                     run_id,
                     after=position,
@@ -170,18 +172,17 @@ class Watches:
                     max_bytes=MAX_LIST_BYTES,
                     kinds=where.kinds,
                     except_kinds=where.except_kinds,
-                    through=tail.last_sequence,
+                    through=through,
                 )
-                through = tail.last_sequence
                 left = until - self._clock.monotonic()
-                if events or tail.run.state.is_final or left <= 0 or self._draining.is_set():
+                if events or current.state.is_final or left <= 0 or self._draining.is_set():
                     is_cut = len(events) == limit or sum(len(e.body) for e in events) >= (
                         MAX_LIST_BYTES
                     )
                     if events and is_cut:
                         through = events[-1].sequence
                     frame = self._codec.frame(event.body for event in events)
-                    return EventPage(frame=frame, complete_through=through, run=tail.run)
+                    return EventPage(frame=frame, complete_through=through, run=current)
                 await self._pause(tail, through, left)
 
     async def wait(
