@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,6 +71,7 @@ class FakeRuns:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     problem: BaseException | None = None
+    before_replying: Callable[[], None] = lambda: None
 
     async def get_run(
         self, request: run_request_pb2.GetRunRequest, call: Call
@@ -105,6 +106,7 @@ class FakeRuns:
         try:
             if request.run_id == "raise" and self.problem is not None:
                 raise self.problem
+            self.before_replying()
             yield watch_request_pb2.WatchRunResponse(complete_through=1)
             yield watch_request_pb2.WatchRunResponse(complete_through=2).SerializeToString()
             if request.run_id == "flood":

@@ -135,6 +135,19 @@ async def test_a_revoked_credential_ends_its_open_streams(edge: Edged, run_id: s
     theirs.cancel()
 
 
+async def test_a_stream_that_is_ended_in_its_first_write_still_ends_with_a_status(
+    edge: Edged,
+) -> None:
+    def revoke() -> None:
+        del edge.keys.valid["ada"]
+        edge.clock.advance(60)
+
+    edge.runs.before_replying = revoke
+    request = watch_request_pb2.WatchRunRequest(run_id="open")
+    found = await asyncio.wait_for(ended(edge.stream(RUN + "WatchRun", request)), 20)
+    assert (found.code, found.reason) == (Code.UNAUTHENTICATED, "CREDENTIAL_INVALID")
+
+
 async def test_a_drain_says_so_first_and_lets_calls_finish(edge: Edged) -> None:
     watching = health_pb2_grpc.HealthStub(edge.channel).Watch(health_pb2.HealthCheckRequest())
     await watching.read()

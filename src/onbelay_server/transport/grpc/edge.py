@@ -180,6 +180,8 @@ class Edge(grpc.GenericRpcHandler):
         async with aclosing(replies):
             async for reply in replies:
                 data = self._encoded(reply, log)
+                if log.replies == 1:
+                    await _send_headers(context)
                 try:
                     await context.write(data)
                 except _GONE:
@@ -191,6 +193,7 @@ class Edge(grpc.GenericRpcHandler):
             try:
                 if bearer is not None:
                     with self.admission.stream(bearer) as stream, ending(stream):
+                        await _send_headers(context)
                         await native.answer(requests, context)
                 elif native.is_lasting:
                     with self.admission.nobody():
@@ -253,6 +256,22 @@ class Edge(grpc.GenericRpcHandler):
             await context.abort(wire.code, wire.text, ((STATUS_DETAILS_KEY, wire.details),))
         except _GONE:
             raise asyncio.CancelledError from None
+
+
+async def _send_headers(context: Context) -> None:
+    """Send a stream's headers to their end, also when the stream is ended meanwhile.
+
+    gRPC notes that they are out only after the await. Interrupted in it, it would send them again
+    with the status, fail in that, and leave the client waiting for an end for ever.
+    """
+    sending = asyncio.ensure_future(context.send_initial_metadata(()))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.gather(sending, return_exceptions=True)
+        raise
+    except _GONE:
+        raise asyncio.CancelledError from None
 
 
 def draining_refusal() -> Unavailable:
