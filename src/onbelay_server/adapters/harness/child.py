@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from onbelay_agent.stdio import (
     encode_start,
 )
 from onbelay_server.adapters.harness.process import ChildProcess
+from onbelay_server.adapters.harness.scratch import ScratchFolders
 from onbelay_server.adapters.harness.vetting import Vetting
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.ports.catalog import Catalog
@@ -57,6 +57,7 @@ class ChildHarness:
         self._catalog = catalog
         self._room = asyncio.Semaphore(max_children)
         self._max_blob_bytes = max_blob_bytes
+        self._folders = ScratchFolders()
         self._copies: set[_ChildCopy] = set()
 
     def check(self, revision: AgentRevision) -> str | None:
@@ -67,24 +68,31 @@ class ChildHarness:
     async def launch(self, launch: Launch) -> Copy:
         code = self._catalog.get(launch.revision.blueprint)
         assert code is not None, "checked before"
-        copy = _ChildCopy(launch, code.target, self._room, self._max_blob_bytes)
+        copy = _ChildCopy(launch, code.target, self._room, self._folders, self._max_blob_bytes)
         self._copies.add(copy)
         copy.over.add_done_callback(lambda _: self._copies.discard(copy))
         return copy
 
     async def close(self) -> None:
         await asyncio.gather(*(copy.kill() for copy in list(self._copies)))
+        await asyncio.to_thread(self._folders.close)
 
 
 class _ChildCopy:
     """The service's end of one child."""
 
     def __init__(
-        self, launch: Launch, target: str, room: asyncio.Semaphore, max_blob_bytes: int
+        self,
+        launch: Launch,
+        target: str,
+        room: asyncio.Semaphore,
+        folders: ScratchFolders,
+        max_blob_bytes: int,
     ) -> None:
         self._launch = launch
         self._target = target
         self._room = room
+        self._folders = folders
         self._max_blob_bytes = max_blob_bytes
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._unsent_bytes = 0
@@ -114,7 +122,7 @@ class _ChildCopy:
         """From the start of the process until nothing of it is left."""
         folder: Path | None = None
         try:
-            folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="onbelay-"))
+            folder = await asyncio.to_thread(self._folders.make)
             async with self._room:
                 await self._converse(folder)
         except Exception:
