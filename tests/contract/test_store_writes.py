@@ -12,7 +12,6 @@ from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import (
     Change,
-    EncodedEvent,
     EncodedEvents,
     Entity,
     NewEvent,
@@ -254,7 +253,7 @@ async def test_events_carry_the_epoch_after_the_change(
         body = codec.encode("r1", "s1", LogWritten(level=LogLevel.INFO, message="encoded"))
         kind = codec.number(LogWritten)
         claimed = replace(run, epoch=7, last_sequence=99)
-        return Change(result=None, put=[claimed], events=[EncodedEvent("r1", kind, body)])
+        return Change(result=None, put=[claimed], events=[EncodedEvents("r1", [kind], [body])])
 
     committed = await store.write(Reads(runs=["r1"]), claim)
 

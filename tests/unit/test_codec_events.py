@@ -27,6 +27,7 @@ from onbelay_server.domain.event import (
     UnknownPayload,
 )
 from onbelay_server.domain.state import LogLevel, RunState
+from onbelay_server.ports.event_codec import UnencodableEvent
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 UINT32 = st.integers(0, 2**32 - 1)
@@ -150,6 +151,21 @@ def test_absent_is_not_zero() -> None:
 def test_text_that_is_no_unicode_is_refused() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         ProtoEventCodec().encode(RUN_ID, "", TextDelta(message_id="m", text="\ud800"))
+
+
+@given(run_id=st.text(), step_id=st.text(), text=st.one_of(st.text(), st.text(min_size=300)))
+def test_a_text_is_encoded_as_every_event_is(run_id: str, step_id: str, text: str) -> None:
+    codec = ProtoEventCodec()
+    payload = TextDelta(message_id="", text=text)
+    assert codec.encode_text(run_id, step_id, text) == codec.encode(run_id, step_id, payload)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_text_that_is_no_unicode_is_refused_alone_too(place: int) -> None:
+    words = ["run_1", "step", "text"]
+    words[place] = "\ud800"
+    with pytest.raises(UnencodableEvent):
+        ProtoEventCodec().encode_text(*words)
 
 
 def test_a_number_out_of_range_is_refused() -> None:

@@ -15,7 +15,7 @@ from onbelay_server.adapters.changes import Changes, EventRows
 from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.approval import Approval
 from onbelay_server.domain.artifact import Artifact
-from onbelay_server.domain.change import Change, EncodedEvent, EncodedEvents, Entity
+from onbelay_server.domain.change import Change, EncodedEvents, Entity
 from onbelay_server.domain.message import Message
 from onbelay_server.domain.operation import Operation, OperationState
 from onbelay_server.domain.request import Request, RequestKey
@@ -119,9 +119,6 @@ class WorkingSet:
                     raise ValueError("as many kinds as bodies are needed")
                 kinds += event.kinds
                 bodies += event.bodies
-            elif isinstance(event, EncodedEvent):
-                kinds.append(event.kind)
-                bodies.append(event.body)
             else:
                 kinds.append(codec.kind(event.payload))
                 bodies.append(codec.encode(event.run_id, event.step_id, event.payload))
@@ -289,16 +286,13 @@ def _wants_sealing(before: Run | None, run: Run) -> bool:
 
 
 _FOUND_BY = attrgetter("state", "owner", "ready_us", "finish_us")
-_FIELDS = tuple(Run.__slots__)
-_VALUES = attrgetter(*_FIELDS)
 
 
 def _advanced(run: Run, last_sequence: int, update_us: int) -> Run:
-    # Every event passes here: filling the slots takes a third of the time of `replace`.
+    # Every event passes here: `replace` would take ten times as long.
     copy = object.__new__(Run)
-    fill = object.__setattr__
-    for name, value in zip(_FIELDS, _VALUES(run), strict=True):
-        fill(copy, name, value)
-    fill(copy, "last_sequence", last_sequence)
-    fill(copy, "update_us", update_us)
+    fields = copy.__dict__
+    fields.update(run.__dict__)
+    fields["last_sequence"] = last_sequence
+    fields["update_us"] = update_us
     return copy

@@ -77,17 +77,8 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedEvent:
-    """An event that was encoded when it was emitted; the commit only stamps it."""
-
-    run_id: str
-    kind: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class EncodedEvents:
-    """Many such events of one run, in order: one object for all of them."""
+    """Events of one run, in order, that were encoded before; the commit only stamps them."""
 
     run_id: str
     kinds: Sequence[int]
@@ -105,7 +96,7 @@ class Change(Generic[T]):
     delete: Sequence[Wait | Message | Run | Agent | Artifact] = ()
     """Rows to remove; a run goes with its events, waits, approvals, operations, messages and
     artifacts."""
-    events: Sequence[NewEvent | EncodedEvent | EncodedEvents] = ()
+    events: Sequence[NewEvent | EncodedEvents] = ()
 
 
 Decide = Callable[[Rows, int], Change[T]]

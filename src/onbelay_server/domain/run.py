@@ -48,9 +48,12 @@ class Pause:
     """Diverged: what the code asked for instead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of an agent, as its row holds it. Immutable: change is `dataclasses.replace`."""
+    """One run of an agent, as its row holds it. Immutable: change is `dataclasses.replace`.
+
+    Without slots, because a row is copied for every commit and a dictionary is copied as a whole.
+    """
 
     id: str
     tenant: str

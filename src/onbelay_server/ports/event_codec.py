@@ -34,6 +34,12 @@ class EventCodec(Protocol):
         Raises UnencodableEvent."""
         ...
 
+    def encode_text(self, run_id: str, step_id: str, text: str) -> bytes:
+        """`encode` of a TextDelta without a message, for those come by the thousand.
+
+        Raises UnencodableEvent."""
+        ...
+
     def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
         """`body` with sequence, time and epoch appended as fields, nothing encoded again."""
         ...

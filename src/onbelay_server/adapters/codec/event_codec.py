@@ -36,6 +36,11 @@ _TAG_TIME = b"\x1a"
 _TAG_EPOCH = b"\x20"
 _TAG_SECONDS = b"\x08"
 _TAG_NANOS = b"\x10"
+# Those of a text that belongs to no message.
+_TAG_RUN = b"\x0a"
+_TAG_STEP = b"\x2a"
+_TAG_TEXT_DELTA = b"\x52"
+_TAG_TEXT = b"\x12"
 _MAX_UINT32 = 2**32 - 1
 # The tag and the first byte of a sequence, by its low seven bits: more bytes follow, or none.
 _LOW = [_TAG_SEQUENCE + bytes((low | 0x80,)) for low in range(0x80)]
@@ -99,6 +104,21 @@ class ProtoEventCodec:
             return event.SerializeToString()
         except ValueError as error:
             raise UnencodableEvent(str(error)) from error
+
+    def encode_text(self, run_id: str, step_id: str, text: str) -> bytes:
+        try:
+            run, step, words = run_id.encode(), step_id.encode(), text.encode()
+        except UnicodeEncodeError as error:
+            raise UnencodableEvent(str(error)) from error
+        delta = _TAG_TEXT + encode_varint(len(words)) + words if words else b""
+        return b"".join(
+            (
+                _TAG_RUN + encode_varint(len(run)) + run if run else b"",
+                _TAG_STEP + encode_varint(len(step)) + step if step else b"",
+                _TAG_TEXT_DELTA + encode_varint(len(delta)),
+                delta,
+            )
+        )
 
     def stamp(self, body: bytes, sequence: int, time_us: int, epoch: int) -> bytes:
         """Raises ValueError for a sequence, time or epoch out of its range."""

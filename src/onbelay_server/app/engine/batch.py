@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from onbelay_server.app.governance.broker import Permit
 from onbelay_server.domain.approval import Approval
-from onbelay_server.domain.change import EncodedEvent, Entity, NewEvent
+from onbelay_server.domain.change import EncodedEvents, Entity, NewEvent
 from onbelay_server.domain.event import (
     ArtifactSaved,
     ChildRunStarted,
@@ -42,7 +42,7 @@ class Batch:
     run_id: str
     put: list[Entity] = field(default_factory=list)
     delete: list[Wait | Message] = field(default_factory=list)
-    events: list[NewEvent | EncodedEvent] = field(default_factory=list)
+    events: list[NewEvent | EncodedEvents] = field(default_factory=list)
     permits: dict[str, Permit] = field(default_factory=dict)
     """Tool calls that may be sent once it is committed, by step."""
     children: int = 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onbelay_agent.protocol import Emit
-from onbelay_server.domain.change import EncodedEvent
+from onbelay_server.domain.change import EncodedEvents
 from onbelay_server.domain.event import (
     CustomReported,
     EventPayload,
@@ -14,17 +16,31 @@ from onbelay_server.domain.event import (
 from onbelay_server.domain.state import LogLevel
 from onbelay_server.ports.event_codec import EventCodec
 
-MAX_EMIT_CHARACTERS = 60_000
+MAX_TEXT_CHARACTERS = 60_000
 """Four bytes each at most, so that an event stays below 256 KB."""
 MAX_REPORT_BYTES = 200_000
+MAX_NAME_CHARACTERS = 128
+MAX_NOTE_CHARACTERS = 1_000
+MAX_LINE_CHARACTERS = 16_000
+"""As the contract limits the name of a report, the note of a progress, and a line of the log."""
+
+_CUT = " … (cut)"
 
 
-def event_of(emit: Emit, run_id: str, codec: EventCodec) -> list[EncodedEvent]:
-    """The events of one emit, encoded. Raises UnencodableEvent."""
-    return [
-        EncodedEvent(run_id, codec.kind(payload), codec.encode(run_id, emit.place, payload))
-        for payload in _payloads(emit)
-    ]
+def encoded(emits: Sequence[Emit], run_id: str, codec: EventCodec) -> EncodedEvents:
+    """The events of a frame's emits. Raises UnencodableEvent."""
+    kinds: list[int] = []
+    bodies: list[bytes] = []
+    for emit in emits:
+        if emit.kind == "text" and len(emit.text) <= MAX_TEXT_CHARACTERS:
+            # What a model says comes in thousands of pieces; everything else is rare.
+            kinds.append(codec.number(TextDelta))
+            bodies.append(codec.encode_text(run_id, emit.place, emit.text))
+            continue
+        for payload in _payloads(emit):
+            kinds.append(codec.kind(payload))
+            bodies.append(codec.encode(run_id, emit.place, payload))
+    return EncodedEvents(run_id, kinds, bodies)
 
 
 def _payloads(emit: Emit) -> list[EventPayload]:
@@ -32,23 +48,26 @@ def _payloads(emit: Emit) -> list[EventPayload]:
     text = emit.text
     match emit.kind:
         case "text":
-            parts = range(0, max(len(text), 1), MAX_EMIT_CHARACTERS)
+            parts = range(0, max(len(text), 1), MAX_TEXT_CHARACTERS)
             return [
-                TextDelta(message_id="", text=text[start : start + MAX_EMIT_CHARACTERS])
+                TextDelta(message_id="", text=text[start : start + MAX_TEXT_CHARACTERS])
                 for start in parts
             ]
         case "progress":
-            return [ProgressReported(done=emit.done, total=emit.total, note=_cut(text))]
+            note = _cut(text, MAX_NOTE_CHARACTERS)
+            return [ProgressReported(done=emit.done, total=emit.total, note=note)]
         case "report":
+            name = _cut(text, MAX_NAME_CHARACTERS)
             if len(emit.data_json.encode(errors="replace")) <= MAX_REPORT_BYTES:
-                return [CustomReported(name=_cut(text), data_json=emit.data_json)]
-            message = f"the report {text[:100]!r} is larger than {MAX_REPORT_BYTES} bytes: left out"
+                return [CustomReported(name=name, data_json=emit.data_json)]
+            message = f"the report {name!r} is larger than {MAX_REPORT_BYTES} bytes: left out"
             return [LogWritten(level=LogLevel.WARNING, message=message)]
         case "log":
-            return [LogWritten(level=LogLevel(emit.level), message=_cut(text))]
+            line = _cut(text, MAX_LINE_CHARACTERS)
+            return [LogWritten(level=LogLevel(emit.level), message=line)]
 
 
-def _cut(text: str) -> str:
-    if len(text) <= MAX_EMIT_CHARACTERS:
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
         return text
-    return text[:MAX_EMIT_CHARACTERS] + " … (cut)"
+    return text[: most - len(_CUT)] + _CUT

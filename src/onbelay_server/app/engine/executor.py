@@ -41,13 +41,9 @@ class Executor:
         self._case = case
         self._run = case.run
         self._inbox = Inbox()
+        tell, on_stop, on_retry = self._tell, self.stop, self.give_back
         self._follower = Follower(
-            case,
-            parts.store,
-            parts.codec,
-            tell=self._tell,
-            on_stop=self.stop,
-            on_retry=self.give_back,
+            case, parts.store, parts.codec, tell=tell, on_stop=on_stop, on_retry=on_retry
         )
         self._intents = case.intents(parts.broker, parts.store, parts.tokens)
         self._endings = Endings(
@@ -126,6 +122,7 @@ class Executor:
                 await self._inbox.wait(self._next_deadline())
                 await self._take_up()
         finally:
+            self._inbox.close()
             await self._toolbox.cancel()
             if self._copy is not None:
                 await self._copy.kill()

@@ -8,6 +8,7 @@ from onbelay_agent.protocol import Begun, FromHost, Recorded
 from onbelay_server.app.engine.casefile import CaseFile
 from onbelay_server.app.engine.limits import History
 from onbelay_server.app.engine.turn import Outcome
+from onbelay_server.domain.change import EncodedEvents
 from onbelay_server.domain.error import Lost
 from onbelay_server.domain.event import ApprovalDecided, StateChanged
 from onbelay_server.domain.state import RunState
@@ -62,20 +63,26 @@ class Follower:
             await self.catch_up(through=events[0].sequence - 1)
         for stage, held in outcome.begun:
             self._tell(Begun(stage=stage, held=held))
+        if appended is None or not events:
+            return
         self.history.add(len(events), sum(len(event.body) for event in events))
-        for stored, new in zip(events, outcome.payloads, strict=True):
-            self.position = stored.sequence
-            if new is not None and appended is not None:
-                await self._observe(
-                    RecordedEvent(
-                        run_id=new.run_id,
-                        sequence=stored.sequence,
-                        time_us=appended.run.update_us,
-                        epoch=appended.run.epoch,
-                        step_id=new.step_id,
-                        payload=new.payload,
-                    )
+        sequence = events[0].sequence
+        for new in outcome.events:
+            if isinstance(new, EncodedEvents):
+                sequence += len(new.kinds)  # emits, which end no call
+                continue
+            await self._observe(
+                RecordedEvent(
+                    run_id=new.run_id,
+                    sequence=sequence,
+                    time_us=appended.run.update_us,
+                    epoch=appended.run.epoch,
+                    step_id=new.step_id,
+                    payload=new.payload,
                 )
+            )
+            sequence += 1
+        self.position = events[-1].sequence
 
     async def _observe(self, event: RecordedEvent) -> None:
         self.position = event.sequence

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from onbelay_agent.protocol import Begin, Cancel, Emitted, Ended, Finish, Parked, ToHost
 from onbelay_server.app.engine.batch import Batch
 from onbelay_server.app.engine.consequences import reads_of_end
-from onbelay_server.app.engine.emits import event_of
+from onbelay_server.app.engine.emits import encoded
 from onbelay_server.app.engine.endings import Endings
 from onbelay_server.app.engine.failures import step_error
 from onbelay_server.app.engine.files import Files
@@ -17,7 +17,7 @@ from onbelay_server.app.engine.intents import Intents, is_once
 from onbelay_server.app.engine.journal import Journal
 from onbelay_server.app.governance.broker import Permit
 from onbelay_server.domain.artifact import Artifact
-from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
+from onbelay_server.domain.change import Change, EncodedEvents, NewEvent, Reads, Rows
 from onbelay_server.domain.event import StepCancelled, StepFinished, ToolCallFinished
 from onbelay_server.domain.lifecycle import fence
 from onbelay_server.domain.pausing import paused
@@ -72,8 +72,8 @@ class Outcome:
     begun: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     """Stages that are recorded, each with the calls the copy must not run itself."""
     permits: dict[str, Permit] = field(default_factory=dict)
-    payloads: list[NewEvent | None] = field(default_factory=list)
-    """What was appended to the run's own log, in order; None for emits, which end no call."""
+    events: Sequence[NewEvent | EncodedEvents] = ()
+    """What was appended to the run's own log, in order."""
     artifacts: list[Artifact] = field(default_factory=list)
     running: dict[str, bool] = field(default_factory=dict)
     """Steps the copy may now run; True for those that may not be repeated."""
@@ -109,6 +109,10 @@ class Turn:
         self._codec = codec
         self._code = code
         self._entropy: dict[str, bytes] = {}
+        told = [item for item in items if isinstance(item, Emitted)]
+        self._is_telling = len(told) == len(items)
+        """By far the most turns only tell the watchers something."""
+        self._told = [emit for item in told for emit in item.emits]
 
     @property
     def begins(self) -> list[Begin]:
@@ -120,6 +124,8 @@ class Turn:
         """The run's row; whatever else its frames may end, count or ask for. What begins is never
         written in one unit with the end."""
         run = self._run
+        if self._is_telling:
+            return Reads(runs=[run.id])
         if any(isinstance(item, Ended) for item in self._items):
             return reads_of_end(run, has_children=self._journal.has_children)
         needs = self._intents.needs(self.begins)
@@ -136,6 +142,9 @@ class Turn:
     def decide(self, rows: Rows, now_us: int) -> Change[Outcome]:
         """The unit. Raises Lost when the run is another owner's."""
         before = run = fence(rows.run(self._run.id), self._run.owner or "", self._run.epoch)
+        if self._is_telling:
+            told = [encoded(self._told, run.id, self._codec)]
+            return Change(result=Outcome(events=told), events=told)
         batch, outcome = Batch(run.id), Outcome()
         ending: Change[Run] | None = None
         for item in self._items:
@@ -159,11 +168,8 @@ class Turn:
                     run = self._counted(run, batch, outcome)
                     ending = self._endings.decide(batch, item, run, rows, now_us)
         run = self._counted(run, batch, outcome) if ending is None else ending.result
-        outcome.payloads = [
-            one if isinstance(one, NewEvent) else None
-            for one in [*batch.events, *(ending.events if ending else ())]
-            if one.run_id == run.id
-        ]
+        events = [*batch.events, *(ending.events if ending else ())]
+        outcome.events = [one for one in events if one.run_id == run.id]
         outcome.artifacts = [one for one in batch.put if isinstance(one, Artifact)]
         outcome.permits = batch.permits
         ends = [one.until_us for one in batch.put if isinstance(one, Wait) and one.until_us]
@@ -174,7 +180,7 @@ class Turn:
                 result=outcome,
                 put=[*batch.put, *ending.put],
                 delete=[*batch.delete, *ending.delete],
-                events=[*batch.events, *ending.events],
+                events=events,
             )
         # A turn that only appends leaves the row to the store, which counts its events.
         put = [run, *batch.put] if run is not before else batch.put
@@ -201,8 +207,8 @@ class Turn:
         return self._entropy.setdefault(key, os.urandom(10))
 
     def _emit(self, batch: Batch, frame: Begin | Finish | Emitted | Ended) -> None:
-        for emit in frame.emits:
-            batch.events += event_of(emit, self._run.id, self._codec)
+        if frame.emits:
+            batch.events.append(encoded(frame.emits, self._run.id, self._codec))
 
     def _begin(
         self, batch: Batch, outcome: Outcome, begin: Begin, run: Run, rows: Rows, now_us: int

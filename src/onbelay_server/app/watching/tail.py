@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from onbelay_server.app.waiter import Waiter
 from onbelay_server.domain.run import Run
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.event_codec import EventCodec
@@ -41,7 +43,7 @@ class Tail:
         self._pages: dict[int, Page] = {}
         """Pages made since the last commit, by the position they begin behind: watchers who keep up
         all want the same one."""
-        self._changed: asyncio.Future[None] | None = None
+        self._readers: set[Waiter] = set()
         self._checked_at = float("-inf")
         self._checking = asyncio.Lock()
 
@@ -94,14 +96,23 @@ class Tail:
             self._pages[position] = page
         return page
 
-    async def wait(self, position: int, timeout_seconds: float) -> None:
+    @contextmanager
+    def reader(self) -> Iterator[Waiter]:
+        """A place among those who are woken by `wake`."""
+        waiter = Waiter()
+        self._readers.add(waiter)
+        try:
+            yield waiter
+        finally:
+            self._readers.discard(waiter)
+            waiter.close()
+
+    async def wait(self, reader: Waiter, position: int, timeout_seconds: float) -> None:
         """Return when the row changed or the log is longer than `position`, or in time."""
-        if self.last_sequence > position:
-            return
-        loop = asyncio.get_running_loop()
-        if self._changed is None:
-            self._changed = loop.create_future()
-        await _first(loop, self._changed, timeout_seconds)
+        if self.last_sequence <= position:
+            # Whoever asks has seen everything up to now.
+            reader.forget()
+            await reader.wait(timeout_seconds)
 
     async def check(self, store: Store, clock: Clock, max_age_seconds: float) -> None:
         """Look whether a hint was lost, unless somebody looked just now. Raises LookupError when
@@ -120,9 +131,8 @@ class Tail:
 
     def wake(self) -> None:
         """Have every reader look."""
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        for reader in self._readers:
+            reader.wake()
 
     def _clear(self) -> None:
         self._events.clear()
@@ -185,22 +195,3 @@ class Tails:
     def count(self) -> int:
         """How many runs are watched."""
         return len(self._tails)
-
-
-async def _first(
-    loop: asyncio.AbstractEventLoop, shared: asyncio.Future[None], timeout_seconds: float
-) -> None:
-    """Return when the shared future is done, or in time; it is never cancelled from here."""
-    mine = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not mine.done():
-            mine.set_result(None)
-
-    timer = loop.call_later(timeout_seconds, wake)
-    shared.add_done_callback(wake)
-    try:
-        await mine
-    finally:
-        timer.cancel()
-        shared.remove_done_callback(wake)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onbelay_server.app.visibility import seen
+from onbelay_server.app.waiter import Waiter
 from onbelay_server.app.watching.tail import Page, Tail, Tails
 from onbelay_server.domain.error import NotFound, OutOfRange
 from onbelay_server.domain.event import ApprovalRequested, OperationStarted, StateChanged
@@ -112,7 +113,7 @@ class Watches:
         run = seen(await self._store.run(run_id), caller)
         position = _begin(run, where)
         ends_at = self._clock.monotonic() + self._max_age_seconds
-        async with self._tail(run) as tail:
+        async with self._tail(run) as (tail, waiter):
             # What was told is noted before it is sent: the run moves on while the reply leaves.
             state, sent_at = tail.run.state, self._clock.monotonic()
             yield WatchPage(run=tail.run, complete_through=position)
@@ -146,7 +147,7 @@ class Watches:
                 if now - sent_at >= where.heartbeat_seconds:
                     sent_at = now
                     yield WatchPage(complete_through=position)
-                await self._pause(tail, position, sent_at + where.heartbeat_seconds - now)
+                await self._pause(tail, waiter, position, sent_at + where.heartbeat_seconds - now)
 
     async def list(
         self,
@@ -161,7 +162,7 @@ class Watches:
         run = seen(await self._store.run(run_id), caller)
         position = _begin(run, where)
         until = self._clock.monotonic() + wait_seconds
-        async with self._tail(run) as tail:
+        async with self._tail(run) as (tail, waiter):
             while True:
                 # As of one moment: the run moves on while its log is read.
                 current, through = tail.run, tail.last_sequence
@@ -183,7 +184,7 @@ class Watches:
                         through = events[-1].sequence
                     frame = self._codec.frame(event.body for event in events)
                     return EventPage(frame=frame, complete_through=through, run=current)
-                await self._pause(tail, through, left)
+                await self._pause(tail, waiter, through, left)
 
     async def wait(
         self,
@@ -200,7 +201,7 @@ class Watches:
         or an operation. What came about at or before `after_sequence` does not count."""
         run = seen(await self._store.run(run_id), caller)
         until = self._clock.monotonic() + timeout_seconds
-        async with self._tail(run) as tail:
+        async with self._tail(run) as (tail, waiter):
             while True:
                 current, through = tail.run, tail.last_sequence
                 if current.state.is_final:
@@ -211,7 +212,7 @@ class Watches:
                 left = until - self._clock.monotonic()
                 if left <= 0 or self._draining.is_set():
                     return current, True
-                await self._pause(tail, through, left)
+                await self._pause(tail, waiter, through, left)
 
     async def _needs_somebody(self, run: Run, after_sequence: int) -> bool:
         """Whether a person or an outside system must act, and since after that event."""
@@ -230,19 +231,20 @@ class Watches:
         return bool(page)
 
     @asynccontextmanager
-    async def _tail(self, run: Run) -> AsyncGenerator[Tail, None]:
+    async def _tail(self, run: Run) -> AsyncGenerator[tuple[Tail, Waiter], None]:
         try:
             tail = await self._tails.open(run)
         except LookupError:
             raise NotFound("no such run", metadata={"resource": "run"}) from None
         try:
-            yield tail
+            with tail.reader() as waiter:
+                yield tail, waiter
         finally:
             self._tails.close(tail)
 
-    async def _pause(self, tail: Tail, position: int, seconds: float) -> None:
+    async def _pause(self, tail: Tail, waiter: Waiter, position: int, seconds: float) -> None:
         """Wait for more; look by ourselves now and then, because hints get lost."""
-        await tail.wait(position, max(0.0, min(seconds, self._poll_seconds)))
+        await tail.wait(waiter, position, max(0.0, min(seconds, self._poll_seconds)))
         if tail.last_sequence <= position:
             await self._check(tail, self._poll_seconds)
 
