@@ -40,7 +40,7 @@ def _bad_starts() -> Iterator[Hostile]:
     many = {f"k{number}": "v" for number in range(10_000)}
     table: list[tuple[str, Message, str]] = [
         ("nothing at all", runs.StartRunRequest(), "request_id"),
-        ("no agent", runs.StartRunRequest(request_id="r"), ""),
+        ("no agent", runs.StartRunRequest(request_id="r"), "agent"),
         ("a request_id too long", start(request_id="r" * 129), "request_id"),
         ("a request_id with a newline", start(request_id="r\n"), "request_id"),
         ("an agent with a space", start(agent="a b"), "agent"),
@@ -131,7 +131,7 @@ def _bad_fields() -> Iterator[Hostile]:
         "a heartbeat of no time", "WatchRun", watch(heartbeat_interval=Duration()), "heartbeat"
     )
     yield bad("an unknown kind", "WatchRun", watch(kinds=[9999]), "kinds")
-    yield bad("kinds and the opposite", "WatchRun", watch(kinds=[10], except_kinds=[10]), "")
+    yield bad("kinds and the opposite", "WatchRun", watch(kinds=[10], except_kinds=[10]), "kinds")
     yield bad("the last billion", "WatchRun", watch(last_events=10**9), "last_events")
     yield bad(
         "an unknown state",
@@ -176,7 +176,12 @@ def _bad_fields() -> Iterator[Hostile]:
         decide(approval_id="a", decision=UNKNOWN),
         "decision",
     )
-    yield bad("approving unseen", "DecideApproval", decide(approval_id="a", decision=APPROVE), "")
+    yield bad(
+        "approving unseen",
+        "DecideApproval",
+        decide(approval_id="a", decision=APPROVE),
+        "body_sha256",
+    )
     yield bad(
         "a hash of another length",
         "DecideApproval",

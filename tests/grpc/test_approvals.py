@@ -73,10 +73,10 @@ async def test_an_approval_is_shown_decided_and_decided_again(d: Desk) -> None:
     [
         ({"decision": 0}, Code.INVALID_ARGUMENT, "INVALID_FIELD", ["decision"]),
         ({"decision": 17}, Code.INVALID_ARGUMENT, "INVALID_FIELD", ["decision"]),
-        ({"body_sha256": ""}, Code.INVALID_ARGUMENT, "INVALID_FIELD", None),
+        ({"body_sha256": ""}, Code.INVALID_ARGUMENT, "INVALID_FIELD", ["body_sha256"]),
         ({"body_sha256": "0" * 64}, Code.FAILED_PRECONDITION, "HASH_MISMATCH", []),
         ({"body_sha256": "A" * 64}, Code.INVALID_ARGUMENT, "INVALID_FIELD", ["body_sha256"]),
-        ({"decision": ANSWER}, Code.INVALID_ARGUMENT, "INVALID_FIELD", None),
+        ({"decision": ANSWER}, Code.INVALID_ARGUMENT, "INVALID_FIELD", ["answer"]),
         (
             {"decision": ANSWER, "answer_json": "{}"},
             Code.FAILED_PRECONDITION,
@@ -95,15 +95,14 @@ async def test_an_approval_is_shown_decided_and_decided_again(d: Desk) -> None:
     ],
 )
 async def test_hostile_decisions(
-    d: Desk, more: dict[str, Any], code: Code, reason: str, fields: list[str] | None
+    d: Desk, more: dict[str, Any], code: Code, reason: str, fields: list[str]
 ) -> None:
     digest = await asked(d)
     given = {"body_sha256": digest, **more}
     request = decision(given.pop("decision", APPROVE), **given)
     refused = await d.refused(d.runs.DecideApproval, request)
     assert (refused.code, refused.reason) == (code, reason)
-    if fields is not None:
-        assert refused.fields == fields
+    assert refused.fields == fields
     run = await d.house.store.run("run_1")
     assert run is not None
     assert (run.state, run.last_sequence) == (RunState.WAITING_FOR_APPROVAL, 1)

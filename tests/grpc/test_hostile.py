@@ -47,6 +47,7 @@ async def test_a_hostile_call(seeds: Seeds, hostile: Hostile) -> None:
     assert found.infos == 1
     if hostile.field:
         assert any(name.startswith(hostile.field) for name in found.fields), found.fields
+    assert "" not in found.fields
     assert "Traceback" not in found.text
     assert len(found.text) <= 500
 

@@ -41,7 +41,9 @@ class RequestCheck:
     def read(self, request_type: type[M], data: bytes) -> M:
         """Parse and check. Raises InvalidArgument with every wrong field."""
         request = parse(request_type, data)
-        found = [_field_violation(item) for item in self._validator.collect_violations(request)]
+        found = [
+            _field_violation(item, request) for item in self._validator.collect_violations(request)
+        ]
         if b"\0" in data:
             # No database column and no terminal takes it; no rule has to remember that.
             found.extend(
@@ -55,9 +57,16 @@ class RequestCheck:
         return request
 
 
-def _field_violation(violation: Violation) -> FieldViolation:
+def _field_violation(violation: Violation, request: Message) -> FieldViolation:
     found = violation.proto
-    return FieldViolation(_path(found.field), found.message or f"breaks {found.rule_id}")
+    field = _path(found.field) or _named_by(found.rule_id, request)
+    return FieldViolation(field, found.message or f"breaks {found.rule_id}")
+
+
+def _named_by(rule_id: str, request: Message) -> str:
+    """The field that a rule over the whole message is about: its id ends with it."""
+    name = rule_id.rpartition(".")[2]
+    return name if name in request.DESCRIPTOR.fields_by_name else ""
 
 
 def _path(field: FieldPathPb | None) -> str:
