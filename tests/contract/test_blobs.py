@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from onbelay_server.adapters.blobs import FileBlobs, MemoryBlobs
-from onbelay_server.domain.error import ResourceExhausted, Unavailable
+from onbelay_server.domain.error import DomainError, ResourceExhausted, Unavailable
 from onbelay_server.ports.blobs import Blobs
 
 CONTENT = bytes(range(256)) * 1_000
@@ -92,10 +92,19 @@ async def test_files_are_private_and_unfinished_ones_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "error"), [(errno.ENOSPC, ResourceExhausted), (errno.EIO, Unavailable)]
+    ("number", "error", "reason"),
+    [
+        (errno.ENOSPC, ResourceExhausted, "STORE_FULL"),
+        (errno.EDQUOT, ResourceExhausted, "STORE_FULL"),
+        (errno.EIO, Unavailable, "STORE_UNAVAILABLE"),
+    ],
 )
 async def test_a_failing_disk_has_a_name_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    error: type[DomainError],
+    reason: str,
 ) -> None:
     blobs = FileBlobs(tmp_path)
 
@@ -104,8 +113,9 @@ async def test_a_failing_disk_has_a_name_and_leaves_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", fail)
-        with pytest.raises(error):
+        with pytest.raises(error) as refused:
             await blobs.put(CONTENT)
+    assert refused.value.reason == reason
     assert list((tmp_path / "unfinished").iterdir()) == []
     assert await blobs.get(await blobs.put(CONTENT)) == CONTENT
 

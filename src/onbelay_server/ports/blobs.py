@@ -15,7 +15,7 @@ class BlobWriter(Protocol):
         ...
 
     async def write(self, content: bytes) -> None:
-        """Append. Raises ResourceExhausted when the disk is full."""
+        """Append. Raises ResourceExhausted (STORE_FULL) when the disk is full."""
         ...
 
     async def finish(self) -> str:

@@ -145,7 +145,8 @@ const (
 	// FAILED_PRECONDITION: the chunk does not continue the upload. Metadata:
 	// next_offset_bytes.
 	ErrorReason_ERROR_REASON_UPLOAD_OFFSET_MISMATCH ErrorReason = 90
-	// FAILED_PRECONDITION: the upload was finished with other bytes.
+	// FAILED_PRECONDITION: the upload was finished with other bytes, or its upload_id is in
+	// use for another artifact.
 	ErrorReason_ERROR_REASON_UPLOAD_CLOSED ErrorReason = 91
 	// FAILED_PRECONDITION: the bytes do not have the SHA-256 that was given.
 	ErrorReason_ERROR_REASON_CONTENT_MISMATCH ErrorReason = 92
@@ -168,7 +169,7 @@ const (
 	ErrorReason_ERROR_REASON_SESSION_QUEUE_FULL ErrorReason = 113
 	// RESOURCE_EXHAUSTED: the call does not fit the budget. Metadata: dimension.
 	ErrorReason_ERROR_REASON_BUDGET_EXCEEDED ErrorReason = 114
-	// RESOURCE_EXHAUSTED: the store has no room left.
+	// RESOURCE_EXHAUSTED with RetryInfo: no room is left for files.
 	ErrorReason_ERROR_REASON_STORE_FULL ErrorReason = 115
 	// UNAVAILABLE: the run is owned by another worker now; stop working on it.
 	// Metadata: epoch.

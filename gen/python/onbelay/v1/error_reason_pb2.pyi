@@ -154,7 +154,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     next_offset_bytes.
     """
     ERROR_REASON_UPLOAD_CLOSED: _ErrorReason.ValueType  # 91
-    """FAILED_PRECONDITION: the upload was finished with other bytes."""
+    """FAILED_PRECONDITION: the upload was finished with other bytes, or its upload_id is in
+    use for another artifact.
+    """
     ERROR_REASON_CONTENT_MISMATCH: _ErrorReason.ValueType  # 92
     """FAILED_PRECONDITION: the bytes do not have the SHA-256 that was given."""
     ERROR_REASON_CONTENT_HOLDS_SECRET: _ErrorReason.ValueType  # 93
@@ -180,7 +182,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 114
     """RESOURCE_EXHAUSTED: the call does not fit the budget. Metadata: dimension."""
     ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 115
-    """RESOURCE_EXHAUSTED: the store has no room left."""
+    """RESOURCE_EXHAUSTED with RetryInfo: no room is left for files."""
     ERROR_REASON_STALE_OWNER: _ErrorReason.ValueType  # 120
     """UNAVAILABLE: the run is owned by another worker now; stop working on it.
     Metadata: epoch.
@@ -334,7 +336,9 @@ ERROR_REASON_UPLOAD_OFFSET_MISMATCH: ErrorReason.ValueType  # 90
 next_offset_bytes.
 """
 ERROR_REASON_UPLOAD_CLOSED: ErrorReason.ValueType  # 91
-"""FAILED_PRECONDITION: the upload was finished with other bytes."""
+"""FAILED_PRECONDITION: the upload was finished with other bytes, or its upload_id is in
+use for another artifact.
+"""
 ERROR_REASON_CONTENT_MISMATCH: ErrorReason.ValueType  # 92
 """FAILED_PRECONDITION: the bytes do not have the SHA-256 that was given."""
 ERROR_REASON_CONTENT_HOLDS_SECRET: ErrorReason.ValueType  # 93
@@ -360,7 +364,7 @@ Metadata: limit.
 ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 114
 """RESOURCE_EXHAUSTED: the call does not fit the budget. Metadata: dimension."""
 ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 115
-"""RESOURCE_EXHAUSTED: the store has no room left."""
+"""RESOURCE_EXHAUSTED with RetryInfo: no room is left for files."""
 ERROR_REASON_STALE_OWNER: ErrorReason.ValueType  # 120
 """UNAVAILABLE: the run is owned by another worker now; stop working on it.
 Metadata: epoch.

@@ -368,7 +368,8 @@ export enum ErrorReason {
   UPLOAD_OFFSET_MISMATCH = 90,
 
   /**
-   * FAILED_PRECONDITION: the upload was finished with other bytes.
+   * FAILED_PRECONDITION: the upload was finished with other bytes, or its upload_id is in
+   * use for another artifact.
    *
    * @generated from enum value: ERROR_REASON_UPLOAD_CLOSED = 91;
    */
@@ -441,7 +442,7 @@ export enum ErrorReason {
   BUDGET_EXCEEDED = 114,
 
   /**
-   * RESOURCE_EXHAUSTED: the store has no room left.
+   * RESOURCE_EXHAUSTED with RetryInfo: no room is left for files.
    *
    * @generated from enum value: ERROR_REASON_STORE_FULL = 115;
    */

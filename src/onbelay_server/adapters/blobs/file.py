@@ -113,7 +113,7 @@ class FileWriter:
         except OSError as error:
             if error.errno in _FULL:
                 raise ResourceExhausted(
-                    "no space is left for files", retry_after_seconds=60.0
+                    "no space is left for files", reason="STORE_FULL", retry_after_seconds=60.0
                 ) from error
             raise Unavailable("files cannot be kept now", retry_after_seconds=5.0) from error
 
