@@ -12,7 +12,7 @@ import pytest
 
 from onbelay_agent.tool import tool
 from onbelay_server.adapters.catalog import CatalogError, load_catalog
-from onbelay_server.adapters.tools import RegisteredTools, load_tools
+from onbelay_server.adapters.tools import RegisteredTools, ToolsError, load_tools
 from onbelay_server.domain.agent import HarnessKind
 from onbelay_server.domain.state import Risk
 from onbelay_server.ports.tools import ToolError
@@ -175,7 +175,28 @@ async def test_a_cancelled_call_ends_and_closing_ends_the_rest() -> None:
 def test_tools_of_modules_are_found(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(code.parent))
     assert [one.name for one in load_tools(["registered_for_test"])] == ["mail.send"]
-    with pytest.raises(ValueError, match="has no tools"):
+    with pytest.raises(ToolsError, match="has no tools"):
         load_tools(["json"])
-    with pytest.raises(ValueError, match="cannot be imported"):
-        load_tools(["no_such_module_here"])
+
+
+def test_what_a_module_of_tools_raises_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_for_test.py").write_text("raise RuntimeError('no key\\nand more')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, words in (
+        ("broken_for_test", "RuntimeError: no key"),
+        ("no_such_module_here", "ModuleNotFoundError: No module named 'no_such_module_here'"),
+    ):
+        with pytest.raises(ToolsError) as refused:
+            load_tools([name])
+        assert str(refused.value) == f"{name} cannot be imported: {words}"
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    @tool(name="double")
+    def another() -> None:
+        """Another."""
+
+    with pytest.raises(ToolsError, match="two tools are named double"):
+        RegisteredTools([double, another])

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from onbelay_server.cli import tokens
+from onbelay_server.cli.connection import Connection
+from onbelay_server.cli.embedded import private_settings
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
 from onbelay_server.cli.serving import settings_of
 from onbelay_server.config import Settings, split_address
@@ -64,6 +67,18 @@ def test_what_does_not_fit_is_named(name: str, value: object) -> None:
         settings_of(**{name: value})
     assert raised.value.code is ExitCode.USAGE
     assert name in raised.value.text or name.replace("_", "-") in raised.value.text
+
+
+def test_commands_of_a_client_name_it_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ONBELAY_WORKERS", "many")
+    for needs_settings in (
+        lambda: Connection().client,
+        tokens.show,
+        lambda: private_settings(tmp_path, []),
+    ):
+        with pytest.raises(CommandFailed, match="ONBELAY_WORKERS") as raised:
+            needs_settings()
+        assert raised.value.code is ExitCode.USAGE
 
 
 def test_a_password_is_not_in_printed_settings() -> None:

@@ -76,7 +76,7 @@ def test_the_same_seed_makes_the_same_choices() -> None:
     ],
 )
 def test_what_is_unclear_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(failpoints.FailpointError, match=r"."):
         failpoints.arm(text)
 
 

@@ -106,15 +106,18 @@ def _operator_errors() -> tuple[type[Exception], ...]:
     from onbelay_server.adapters.credentials.secret_file import SecretFileError
     from onbelay_server.adapters.credentials.tokens_file import TokensFileError
     from onbelay_server.adapters.sql import StoreError
+    from onbelay_server.adapters.tools import ToolsError
+    from onbelay_server.ports.failpoints import FailpointError
     from onbelay_server.transport.grpc.server import ListenError
     from onbelay_server.transport.http.server import HttpListenError
 
     return (
         CatalogError,
+        FailpointError,
         HttpListenError,
         ListenError,
         SecretFileError,
         StoreError,
         TokensFileError,
-        ValueError,
+        ToolsError,
     )

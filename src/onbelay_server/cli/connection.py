@@ -18,8 +18,8 @@ from onbelay_client import Client, connect
 from onbelay_client.channel import is_loopback
 from onbelay_client.protojson import ReplyMessage, to_json
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
+from onbelay_server.cli.serving import settings_of
 from onbelay_server.cli.terminal import err
-from onbelay_server.config import Settings
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 # Somebody looks at the screen: a server that is not there should be told of soon.
@@ -131,7 +131,7 @@ class Connection:
                 f"no credential for {self.server}: give --api-key or set ONBELAY_API_KEY",
                 ExitCode.USAGE,
             )
-        path = Settings().token_path
+        path = settings_of().token_path
         try:
             return path.read_text(encoding="utf-8").strip()
         except OSError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from onbelay_server.cli.connection import Connection
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
+from onbelay_server.cli.serving import checked_settings
 from onbelay_server.config import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class EmbeddedServer:
 
 def private_settings(state_dir: Path, agents: list[str]) -> Settings:
     """Settings of a server for this process alone, whatever the environment says."""
-    return Settings(
+    return checked_settings(
         listen="127.0.0.1:0",
         http=None,
         state_dir=state_dir,

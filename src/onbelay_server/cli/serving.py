@@ -42,9 +42,16 @@ Agents = Annotated[
 
 
 def settings_of(**given: Any) -> Settings:
-    """Settings from options and environment; CommandFailed names the option that does not fit."""
+    """Settings from options and environment, None being an option that was not given.
+
+    CommandFailed names the option that does not fit."""
+    return checked_settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def checked_settings(**given: Any) -> Settings:
+    """Settings(…); CommandFailed names what does not fit."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
         lines = []
         for problem in error.errors():

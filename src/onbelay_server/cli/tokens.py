@@ -12,8 +12,8 @@ from rich.text import Text
 
 from onbelay_server.app.credentials import token_digest
 from onbelay_server.cli.outcome import CommandFailed
+from onbelay_server.cli.serving import settings_of
 from onbelay_server.cli.terminal import err, out
-from onbelay_server.config import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Show, make and digest tokens of a server.")
 
@@ -24,7 +24,7 @@ _TOKEN_BYTES = 32
 @app.command("show")
 def show() -> None:
     """Print the developer token of this machine's server."""
-    path = Settings().token_path
+    path = settings_of().token_path
     try:
         token = path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:

@@ -46,6 +46,10 @@ NAMES = {
 _POLL_SECONDS = 0.02
 
 
+class FailpointError(Exception):
+    """Failpoints that cannot be armed as written; the text is one line for the operator."""
+
+
 @dataclass(slots=True)
 class _Failpoint:
     action: str
@@ -104,14 +108,14 @@ async def pass_by(name: str) -> None:
 
 
 def arm(text: str) -> None:
-    """Arm what the text names, disarm everything else. Raises ValueError for what is unclear."""
+    """Arm what the text names, and disarm everything else. Raises FailpointError."""
     points = dict(_parsed(part.strip()) for part in text.split(",") if part.strip())
     _armed.clear()
     _armed.update(points)
 
 
 def arm_from_environment() -> None:
-    """Arm what ONBELAY_FAILPOINTS names, if it is set. Raises ValueError."""
+    """Arm what ONBELAY_FAILPOINTS names, if it is set. Raises FailpointError."""
     text = os.environ.get(VARIABLE, "")
     if text:
         arm(text)
@@ -121,9 +125,17 @@ def _parsed(part: str) -> tuple[str, _Failpoint]:
     name, _, rest = part.partition("=")
     action, _, what = rest.partition(":")
     if name not in NAMES:
-        raise ValueError(f"{name!r} is no failpoint; there are {', '.join(NAMES)}")
+        raise FailpointError(f"{name!r} is no failpoint; there are {', '.join(NAMES)}")
     point = _Failpoint(action)
-    match action:
+    try:
+        _set(point, part, what)
+    except ValueError:
+        raise FailpointError(f"{part!r}: a number is missing or is none") from None
+    return name, point
+
+
+def _set(point: _Failpoint, part: str, what: str) -> None:
+    match point.action:
         case "crash":
             when = what or "1"
         case "delay":
@@ -132,15 +144,14 @@ def _parsed(part: str) -> tuple[str, _Failpoint]:
         case "pause":
             point.path, _, when = what.partition("@")
             if not point.path:
-                raise ValueError(f"{part!r}: pause needs the file it waits for")
+                raise FailpointError(f"{part!r}: pause needs the file it waits for")
         case _:
-            raise ValueError(f"{part!r}: a failpoint can crash, delay or pause")
+            raise FailpointError(f"{part!r}: a failpoint can crash, delay or pause")
     if "." in when:
         chance, _, seed = when.partition("/")
         point.chance, point.dice = float(chance), random.Random(seed)
     elif when:
         point.at_pass = int(when)
-    return name, point
 
 
 def _crash() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from onbelay_agent.definition import AgentDefinition, load
 from onbelay_agent.errors import AgentNotLoaded
 from onbelay_agent.tool import ToolDefinition
 from onbelay_server.adapters.catalog.code_catalog import CodeCatalog
+from onbelay_server.adapters.importing import first_line, imported
 from onbelay_server.app.schema import schema_violations
 from onbelay_server.domain.agent import HarnessKind, Limits, OnCodeChange
 from onbelay_server.domain.state import Risk
@@ -81,18 +81,14 @@ def _absolute(target: str) -> str:
 def _described(target: str) -> tuple[RegisteredCode, dict[str, ToolDefinition]]:
     place, _, _ = target.rpartition(":")
     if place and not place.endswith(".py"):
-        try:
-            module = importlib.import_module(place)
-        except Exception as error:
-            # Whatever the operator's module raises, the operator reads it in one line.
-            raise CatalogError(f"{place} cannot be imported: {_words(error)}") from error
+        module = imported(place, CatalogError)
         blueprint = getattr(module, "BLUEPRINT", None)
         if isinstance(blueprint, Mapping) and blueprint.get("target") == target:
             return _from_blueprint(blueprint, module), {}
     try:
         definition = load(target)
     except AgentNotLoaded as error:
-        raise CatalogError(_words(error)) from error
+        raise CatalogError(first_line(error) or "it cannot be loaded") from error
     return _from_definition(definition, target), _own_tools(definition)
 
 
@@ -177,10 +173,3 @@ def _own_tools(definition: AgentDefinition) -> dict[str, ToolDefinition]:
     visible = getattr(definition.function, "__globals__", {}).values()
     found = {tool.name: tool for tool in visible if isinstance(tool, ToolDefinition)}
     return {name: found[name] for name in definition.tools if name in found}
-
-
-def _words(error: BaseException) -> str:
-    first = str(error).strip().splitlines()[:1]
-    if isinstance(error, AgentNotLoaded):
-        return first[0] if first else "it cannot be loaded"
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

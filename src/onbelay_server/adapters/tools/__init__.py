@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from onbelay_server.adapters.tools.registered import RegisteredTools, load_tools
+from onbelay_server.adapters.tools.registered import RegisteredTools, ToolsError, load_tools
 
-__all__ = ["RegisteredTools", "load_tools"]
+__all__ = ["RegisteredTools", "ToolsError", "load_tools"]

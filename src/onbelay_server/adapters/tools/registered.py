@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import threading
 from collections.abc import Iterable, Sequence
 
 from onbelay_agent.errors import InvalidInput, ToolFailed
 from onbelay_agent.tool import ToolDefinition
+from onbelay_server.adapters.importing import imported
 from onbelay_server.domain.state import Risk
 from onbelay_server.ports.tools import Tool, ToolError
 
 MAX_MESSAGE = 4000
 
 
+class ToolsError(Exception):
+    """Tools that cannot be offered; the text is one line for the operator."""
+
+
 def load_tools(modules: Sequence[str]) -> list[ToolDefinition]:
-    """Every `@tool` of the modules named. Raises ValueError for a module that cannot be imported,
+    """Every `@tool` of the modules named. Raises ToolsError for a module that cannot be imported,
     has no tool, or names a tool as another one does."""
     found: dict[str, ToolDefinition] = {}
     for name in modules:
-        try:
-            module = importlib.import_module(name)
-        except Exception as error:
-            # Whatever the operator's module raises, the operator reads it in one line.
-            raise ValueError(f"{name} cannot be imported: {type(error).__name__}") from error
+        module = imported(name, ToolsError)
         tools = [one for one in vars(module).values() if isinstance(one, ToolDefinition)]
         if not tools:
-            raise ValueError(f"{name} has no tools: decorate them with @tool")
+            raise ToolsError(f"{name} has no tools: decorate them with @tool")
         for tool in tools:
             if found.setdefault(tool.name, tool) is not tool:
-                raise ValueError(f"{name}: there is another tool named {tool.name}")
+                raise ToolsError(f"{name}: there is another tool named {tool.name}")
     return list(found.values())
 
 
@@ -40,10 +40,11 @@ class RegisteredTools:
     plain functions run in its threads."""
 
     def __init__(self, definitions: Iterable[ToolDefinition] = ()) -> None:
+        """Raises ToolsError for two tools of one name."""
         self._definitions: dict[str, ToolDefinition] = {}
         for definition in definitions:
             if self._definitions.setdefault(definition.name, definition) is not definition:
-                raise ValueError(f"two tools are named {definition.name}")
+                raise ToolsError(f"two tools are named {definition.name}")
         self._tools = {name: _tool(one) for name, one in sorted(self._definitions.items())}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
