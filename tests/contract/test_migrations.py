@@ -142,6 +142,36 @@ async def fill(url: str, rows: list[tuple[str, dict[str, Any]]]) -> None:
         await engine.dispose()
 
 
+async def sent(url: str, *statements: str) -> None:
+    engine = create_async_engine(parsed(url))
+    try:
+        async with engine.begin() as connection:
+            for statement in statements:
+                await connection.execute(sa.text(statement))
+    finally:
+        await engine.dispose()
+
+
+async def test_only_a_missing_table_is_taken_for_a_missing_schema(
+    url: str, codec: ProtoEventCodec, clock: ManualClock
+) -> None:
+    await migrate(url)
+    await sent(url, "DROP TABLE alembic_version")
+    with pytest.raises(SchemaMismatch, match="no schema"):
+        await SqlStore.open(url, codec=codec, clock=clock)
+    await sent(url, "CREATE TABLE alembic_version (other VARCHAR(32))")
+    with pytest.raises(StoreError, match="version_num") as refused:
+        await SqlStore.open(url, codec=codec, clock=clock)
+    assert not isinstance(refused.value, SchemaMismatch)
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
+    await migrate(url)
+    await sent(url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatch, match="9999"):
+        await migrate(url)
+
+
 async def test_what_the_first_schema_held_is_kept(
     url: str, codec: ProtoEventCodec, clock: ManualClock
 ) -> None:
