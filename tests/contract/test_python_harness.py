@@ -1,4 +1,4 @@
-"""Agents in this process that raise what would end a thread: their loop goes on for the others."""
+"""Agents in this process that raise what would end a thread, or block one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 
 from onbelay_agent.protocol import Begin, Begun, Ended, Finish, Record, Recorded, Start, ToHost
 from onbelay_server.adapters.catalog.loading import load_catalog
-from onbelay_server.adapters.harness import PythonHarness
+from onbelay_server.adapters.harness import PythonHarness, python
 from onbelay_server.domain.agent import AgentRevision
 from onbelay_server.ports.harness import Copy, CopyLost, Launch
+from tests.patience import until
 
 SOURCE = """
-import asyncio, sys
+import asyncio, sys, time
+from pathlib import Path
 from onbelay_agent import agent, Context
 
 async def leave():
@@ -41,6 +43,12 @@ async def rude(ctx: Context, mode: str) -> str:
             await ctx.step("s", interrupt)
         case "nests in a step":
             await ctx.step("s", nested)
+        case "well":
+            pass
+        case path:
+            Path(path).touch()
+            while not Path(path + ".go").exists():
+                time.sleep(0.01)
     return mode
 """
 
@@ -121,3 +129,17 @@ async def test_what_one_run_raises_ends_that_run_alone(house: House, mode: str) 
     after = await house.end_of("well")
     assert isinstance(after, Ended)
     assert after.output_json == '"well"'
+
+
+async def test_a_thread_that_the_end_left_behind_is_named(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(python, "_KILL_SECONDS", 0.05)
+    blocked = tmp_path / "blocked"
+    run = asyncio.ensure_future(house.end_of(str(blocked)))
+    await until(blocked.exists)
+    await house.harness.close()
+    (tmp_path / "blocked.go").touch()
+    run.cancel()
+    (line,) = [one for one in caplog.records if getattr(one, "action", "") == "threads_abandoned"]
+    assert line.getMessage() == "threads left behind: agent-loop-1"

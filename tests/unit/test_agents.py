@@ -218,6 +218,22 @@ async def test_code_does_not_take_the_name_of_an_agent_of_the_tenant() -> None:
     assert (await house.agents.get(ADA, "hello", None)).agent.source is AgentSource.API
 
 
+@pytest.mark.parametrize("at_start", [True, False])
+async def test_a_taken_name_is_said_in_the_log_once(
+    caplog: pytest.LogCaptureFixture, at_start: bool
+) -> None:
+    house = House(codes=[])
+    await house.agents.create(ADA, draft("hello"), None)
+    house.use([HELLO])
+    if at_start:
+        await house.registration.start(["default"])
+    for _ in range(2):
+        await house.agents.get(ADA, "hello", None)
+    (line,) = [vars(one) for one in caplog.records if "action" in vars(one)]
+    assert (line["levelname"], line["action"]) == ("WARNING", "agent_name_taken")
+    assert (line["tenant"], line["agent"]) == ("default", "hello")
+
+
 async def test_agents_from_code_are_read_only(house: House) -> None:
     found = await house.agents.get(ADMIN, "hello", None)
     with pytest.raises(FailedPrecondition) as refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from onbelay_server.domain.revising import created, is_same, revised
 from onbelay_server.ports.catalog import Catalog, RegisteredCode
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import Store
+
+log = logging.getLogger(__name__)
 
 OPERATOR = "operator"
 """Owner of the agents that come from code; no credential has this name."""
@@ -59,6 +62,11 @@ class Registration:
         for code in self._catalog.list():
             outcomes[await self._register(tenant, code)].append(code.name)
         self._seen.add(tenant)
+        for name in outcomes["taken"]:
+            log.warning(
+                "code is not offered: the tenant has an agent of its own of that name",
+                extra={"action": "agent_name_taken", "tenant": tenant, "agent": name},
+            )
         return Registered(
             made=tuple(outcomes["made"]),
             revised=tuple(outcomes["revised"]),

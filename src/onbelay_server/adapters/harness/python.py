@@ -53,7 +53,7 @@ class PythonHarness:
         return copy
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._loops.close, _KILL_SECONDS)
+        self._leave(await asyncio.to_thread(self._loops.close, _KILL_SECONDS))
 
     def gone(self, copy: _InProcessCopy, left_behind: Sequence[str]) -> None:
         """A copy has ended, leaving these threads behind."""
