@@ -19,6 +19,11 @@ _PREFIX = "obl_op_"
 _TAG_BYTES = 32
 
 
+def bearer_of(operation_id: str) -> str:
+    """The principal that an operation's token stands for."""
+    return f"operation:{operation_id}"
+
+
 class OperationTokens:
     """Makes and reads the tokens of operations."""
 
@@ -68,7 +73,7 @@ class OperationCredentials:
             return self._others.find(token)
         operation_id, tenant = read
         bearer = Principal(
-            tenant=tenant, id=f"operation:{operation_id}", is_person=False, scopes=frozenset()
+            tenant=tenant, id=bearer_of(operation_id), is_person=False, scopes=frozenset()
         )
         return Credential(principal=bearer, kind=CredentialKind.OPERATION)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from onbelay_server.app.credentials import token_digest
 from onbelay_server.app.idempotency import Idempotency, keys_of
-from onbelay_server.app.operation_token import OperationTokens
+from onbelay_server.app.operation_token import OperationTokens, bearer_of
 from onbelay_server.app.schema import load_json, value_violations
 from onbelay_server.app.visibility import seen
 from onbelay_server.domain.change import Change, Entity, NewEvent, Reads, Rows
@@ -110,7 +110,7 @@ class Operations:
     def _entitled(self, caller: Principal, operation: Operation, token: str) -> str:
         """By whom it is completed; empty when by its own token. Who holds no token and may not see
         the run learns nothing, whatever their scopes are."""
-        if caller.id == f"operation:{operation.id}":
+        if caller.id == bearer_of(operation.id):
             return ""
         if token and self._is_its_token(operation, token):
             return ""

@@ -26,6 +26,7 @@ from onbelay_server.domain.error import (
 from onbelay_server.domain.ids import make_id
 from onbelay_server.domain.lifecycle import claimed, launched
 from onbelay_server.domain.principal import Principal
+from onbelay_server.domain.revising import unknown_agent
 from onbelay_server.domain.run import Run
 from onbelay_server.ports.catalog import Catalog
 from onbelay_server.ports.clock import Clock
@@ -132,7 +133,7 @@ class Starts:
                 return Change(result=Started(run=replace(run, id=earlier_id), already_started=True))
             agent = rows.agent(view.agent.id)
             if agent is None or agent.delete_us is not None:
-                raise NotFound("no such agent", metadata={"resource": "agent"})
+                raise unknown_agent()
             new = replace(run, create_us=now_us, update_us=now_us, ready_us=_ready(order, now_us))
             events = [launched(new, digest)]
             if slot is not None:

@@ -19,10 +19,15 @@ def controls(caller: Principal, run: Run) -> bool:
 
 
 def seen(run: Run | None, caller: Principal) -> Run:
-    """The run, if the caller may see it. Raises NotFound with the same text in every other case."""
+    """The run, if the caller may see it. Raises NotFound otherwise."""
     if run is None or not sees(caller, run):
-        raise NotFound("no such run", metadata={"resource": "run"})
+        raise unknown_run()
     return run
+
+
+def unknown_run() -> NotFound:
+    """The same for a run that never was, that is gone and that is somebody else's."""
+    return NotFound("no such run", metadata={"resource": "run"})
 
 
 def controlled(run: Run | None, caller: Principal) -> Run:

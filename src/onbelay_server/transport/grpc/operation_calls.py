@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onbelay.v1 import operation_request_pb2 as pb
+from onbelay_server.app.operation_token import bearer_of
 from onbelay_server.app.operations import Completion, Operations
 from onbelay_server.domain.error import PermissionDenied
 from onbelay_server.ports.clock import Clock
@@ -71,7 +72,7 @@ def _check_bearer(operation_id: str, call: Call) -> None:
     credential = call.credential
     if credential is None or credential.kind is not CredentialKind.OPERATION:
         return
-    if call.caller.id != f"operation:{operation_id}":
+    if call.caller.id != bearer_of(operation_id):
         raise PermissionDenied(
             "the token is not that of this operation", reason="OPERATION_TOKEN_INVALID"
         )
