@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onbelay_server.app.idempotency import Idempotency, keys_of
-from onbelay_server.app.schema import load_json, value_violations
+from onbelay_server.app.schema import check_value
 from onbelay_server.app.visibility import sees
 from onbelay_server.domain.approval import Approval, Verdict, cannot_decide, decided
 from onbelay_server.domain.change import Change, NewEvent, Reads, Rows
-from onbelay_server.domain.error import InvalidArgument, NotFound
+from onbelay_server.domain.error import NotFound
 from onbelay_server.domain.event import ApprovalDecided
 from onbelay_server.domain.lifecycle import check_active
 from onbelay_server.domain.principal import Principal, Scope
@@ -21,8 +20,6 @@ from onbelay_server.domain.waiting import resolved
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.store import ApprovalFilter, Place, Store
 
-_IN_THREAD_CHARACTERS = 16_384
-"""Answers longer than this are checked beside the loop."""
 _SCANNED_PAGES = 10
 """Pages of rows looked at for one page of what the caller may decide."""
 
@@ -113,7 +110,8 @@ class Approvals:
         if refusal := cannot_decide(approval, caller):
             raise refusal
         if verdict.decision is Decision.ANSWER:
-            await _check_answer(approval.answer_schema_json, verdict.answer_json)
+            schema_json, answer_json = approval.answer_schema_json, verdict.answer_json
+            await check_value(schema_json, answer_json, "answer_json", reason="ANSWER_MISMATCH")
 
         def unit(rows: Rows, now_us: int) -> Change[Approval]:
             current = rows.approval(approval_id)
@@ -192,23 +190,6 @@ def _decided(
         delete=waits,
         events=[NewEvent(run.id, said, approval.step_id), *moves],
     )
-
-
-async def _check_answer(schema_json: str, answer_json: str) -> None:
-    try:
-        answer = load_json(answer_json)
-    except ValueError:
-        raise InvalidArgument.of("answer_json", "is not JSON", reason="INVALID_JSON") from None
-    if len(answer_json) > _IN_THREAD_CHARACTERS:
-        found = await asyncio.to_thread(value_violations, schema_json, answer, "answer_json")
-    else:
-        found = value_violations(schema_json, answer, "answer_json")
-    if found:
-        raise InvalidArgument(
-            f"the answer does not fit its schema: {found[0].field}: {found[0].description}",
-            *found,
-            reason="ANSWER_MISMATCH",
-        )
 
 
 def _unknown() -> NotFound:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from onbelay_server.app.credentials import token_digest
 from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.operation_token import OperationTokens, bearer_of
-from onbelay_server.app.schema import load_json, value_violations
+from onbelay_server.app.schema import check_value
 from onbelay_server.app.visibility import seen
 from onbelay_server.domain.change import Change, Entity, NewEvent, Reads, Rows
 from onbelay_server.domain.error import (
     FailedPrecondition,
-    InvalidArgument,
     NotFound,
     PermissionDenied,
 )
@@ -57,7 +56,9 @@ class Operations:
         if operation is None or operation.tenant != caller.tenant:
             raise _unknown()
         by = self._entitled(caller, operation, order.token)
-        _check_result(operation, order.outcome)
+        if order.outcome.result_json is not None:
+            schema_json, result_json = operation.result_schema_json, order.outcome.result_json
+            await check_value(schema_json, result_json, "result", reason="ANSWER_MISMATCH")
 
         def complete(rows: Rows, now_us: int) -> Change[Operation]:
             current = rows.operation(operation_id)
@@ -157,17 +158,6 @@ class Operations:
         if operation.state is OperationState.OPEN and is_late:
             return replace(operation, state=OperationState.EXPIRED)
         return operation
-
-
-def _check_result(operation: Operation, outcome: OperationOutcome) -> None:
-    if outcome.result_json is None or not operation.result_schema_json:
-        return
-    violations = value_violations(
-        operation.result_schema_json, load_json(outcome.result_json), "result"
-    )
-    if violations:
-        text = "; ".join(f"{one.field}: {one.description}" for one in violations)
-        raise InvalidArgument(text[:1000], *violations, reason="ANSWER_MISMATCH")
 
 
 def _unknown() -> NotFound:

@@ -7,6 +7,7 @@ alternatives); patterns run on a linear-time engine, because Python's may run fo
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -21,19 +22,23 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from onbelay_server.domain.error import FieldViolation
+from onbelay_server.domain.error import FieldViolation, InvalidArgument
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_DEPTH = 64
 MAX_WORK = 1_000_000
 """Keywords looked at while one value is checked: about two seconds."""
+ON_LOOP_WORK = 2_000
+"""Of it on the event loop: a few milliseconds."""
+ON_LOOP_CHARACTERS = 16_384
+"""A longer value or schema is read and checked beside the loop."""
 MAX_VIOLATIONS = 10
 MAX_TEXT = 300
 
 _ANNOTATIONS = frozenset({"const", "enum", "default", "examples"})
 """Keywords whose content is data, where `$ref` is only a name."""
-_work: ContextVar[int] = ContextVar("work")
+_work_left: ContextVar[int] = ContextVar("work_left")
 
 Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
 
@@ -74,20 +79,52 @@ def value_violations(schema_json: str, value: Any, field: str) -> list[FieldViol
 
     `field` is the request's field; the place within follows as a JSON Pointer. An empty schema text
     accepts everything. A value that costs too much to check is a violation too. May compute for
-    seconds on values of megabytes: call it for those in a thread.
+    seconds: a service calls `departures`.
     """
-    if not schema_json or schema_json == "{}":
+    if _accepts_everything(schema_json):
         return []
-    meter = _work.set(0)
+    try:
+        return _violations(schema_json, value, field, MAX_WORK)
+    except TooCostly as error:
+        return [FieldViolation(field, str(error))]
+
+
+async def departures(schema_json: str, value_json: str, field: str) -> list[FieldViolation]:
+    """`value_violations` of a JSON text that was read before, with the loop kept free: what is not
+    quick is done in a thread. Small texts do not tell, because a small schema can cost much."""
+    if _accepts_everything(schema_json):
+        return []
+    if max(len(schema_json), len(value_json)) <= ON_LOOP_CHARACTERS:
+        try:
+            return _violations(schema_json, load_json(value_json), field, ON_LOOP_WORK)
+        except TooCostly:
+            pass
+    return await asyncio.to_thread(
+        lambda: value_violations(schema_json, load_json(value_json), field)
+    )
+
+
+async def check_value(schema_json: str, value_json: str, field: str, *, reason: str) -> None:
+    """Raise InvalidArgument with every place in which `departures` finds fault."""
+    if found := await departures(schema_json, value_json, field):
+        text = "; ".join(f"{one.field}: {one.description}" for one in found)
+        raise InvalidArgument(text[:1000], *found, reason=reason)
+
+
+def _accepts_everything(schema_json: str) -> bool:
+    return schema_json in ("", "{}")
+
+
+def _violations(schema_json: str, value: Any, field: str, most_work: int) -> list[FieldViolation]:
+    """Raises TooCostly."""
+    meter = _work_left.set(most_work)
     try:
         found = islice(_validator(schema_json).iter_errors(value), MAX_VIOLATIONS)
         return [FieldViolation(_place(field, error), _short(error.message)) for error in found]
-    except TooCostly as error:
-        return [FieldViolation(field, str(error))]
     except RecursionError:
         return [FieldViolation(field, "the schema refers to itself without end")]
     finally:
-        _work.reset(meter)
+        _work_left.reset(meter)
 
 
 @lru_cache(maxsize=256)
@@ -221,10 +258,10 @@ def _check_unique_items(validator: Any, wanted: Any, value: Any, schema: Any) ->
 
 
 def _spend(units: int) -> None:
-    used = _work.get(0) + units
-    if used > MAX_WORK:
+    left = _work_left.get() - units
+    if left < 0:
         raise TooCostly("checking this value against the schema takes too long")
-    _work.set(used)
+    _work_left.set(left)
 
 
 def _metered(check: Keyword, price: int) -> Keyword:

@@ -12,14 +12,13 @@ from onbelay_server.app.agent_rules import hindrance
 from onbelay_server.app.agents import Agents, AgentView
 from onbelay_server.app.engine.dispatcher import Slot
 from onbelay_server.app.idempotency import Idempotency
-from onbelay_server.app.schema import load_json, value_violations
+from onbelay_server.app.schema import check_value
 from onbelay_server.app.visibility import seen, sees_file
 from onbelay_server.domain.artifact import Artifact
 from onbelay_server.domain.change import Change, Decide, Reads, Rows
 from onbelay_server.domain.error import (
     DomainError,
     FailedPrecondition,
-    InvalidArgument,
     NotFound,
     PermissionDenied,
 )
@@ -106,7 +105,8 @@ class Starts:
             raise FailedPrecondition(
                 obstacle, reason="AGENT_NOT_STARTABLE", metadata={"problem": obstacle}
             )
-        _check_input(view, order)
+        schema_json = view.revision.input_schema_json
+        await check_value(schema_json, order.input_json or "{}", "input", reason="INPUT_MISMATCH")
         files = await self._files(caller, order.input_artifacts or {})
         run = self._run(caller, order, view)
         copies = [
@@ -239,11 +239,3 @@ def _check_allowed(view: AgentView, caller: Principal) -> None:
     allowed = view.revision.allowed_users
     if allowed and caller.id not in allowed and not caller.is_admin:
         raise PermissionDenied("this agent is not for you to start", reason="AGENT_NOT_ALLOWED")
-
-
-def _check_input(view: AgentView, order: StartOrder) -> None:
-    value = load_json(order.input_json) if order.input_json is not None else {}
-    violations = value_violations(view.revision.input_schema_json, value, "input")
-    if violations:
-        text = "; ".join(f"{one.field}: {one.description}" for one in violations)
-        raise InvalidArgument(text[:1000], *violations, reason="INPUT_MISMATCH")

@@ -11,7 +11,7 @@ from typing import Any
 from onbelay_agent.protocol import Intent
 from onbelay_server.app.engine.batch import Batch
 from onbelay_server.app.engine.failures import child_failure, step_error
-from onbelay_server.app.schema import load_json, value_violations
+from onbelay_server.app.schema import departures
 from onbelay_server.domain.agent import Agent, AgentRevision
 from onbelay_server.domain.change import Rows
 from onbelay_server.domain.event import ChildRunStarted, StepError, StepFinished
@@ -59,9 +59,9 @@ class Relatives:
         allowed = revision.allowed_users
         if allowed and self._run.starter not in allowed:
             return f"{self._run.starter} may not start {name!r}"
-        value = load_json(request["input_json"])
-        if violations := value_violations(revision.input_schema_json, value, "input"):
-            first = violations[0]
+        found = await departures(revision.input_schema_json, request["input_json"], "input")
+        if found:
+            first = found[0]
             return f"the input does not fit {name!r}: {first.field}: {first.description}"
         return Candidate(agent, revision)
 
