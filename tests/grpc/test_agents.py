@@ -43,7 +43,9 @@ def full(name: str = "full") -> agent_pb2.Agent:
         budget=budget_pb2.Budget(max_cost_nano_usd=5, max_tool_calls=0),
         approval_policy=agent_pb2.ApprovalPolicy(
             approve_from=tool_pb2.RISK_WRITE,
+            always_tools=["mail.send"],
             four_eyes=True,
+            review_result=True,
             undo_window=Duration(seconds=3),
             expire_after=Duration(seconds=60),
         ),
@@ -107,6 +109,8 @@ async def test_every_setting_comes_back_as_it_was_given(d: Desk) -> None:
         "id", "etag", "revision", "source", "owner", "blueprint", "create_time", "update_time",
     }  # fmt: skip
     assert covered | given == {field.name for field in agent_pb2.Agent.DESCRIPTOR.fields}
+    for part in (full().approval_policy, full().limits):
+        assert len(part.ListFields()) == len(part.DESCRIPTOR.fields)
     made = await create(d, full())
     assert settings(made) == full()
     reply = await d.call(d.agents.GetAgent, pb.GetAgentRequest(agent=made.id))
@@ -317,8 +321,23 @@ async def test_validation_says_everything_and_keeps_nothing(d: Desk) -> None:
         "agent.harness",
         "agent.allowed_tools[0]",
         "agent.allowed_tools[1]",
+        "agent.secrets",
+        "agent.skills",
+        "agent.budget",
+        "agent.approval_policy.approve_from",
+        "agent.approval_policy.always_tools",
+        "agent.approval_policy.four_eyes",
+        "agent.approval_policy.review_result",
+        "agent.approval_policy.undo_window",
+        "agent.limits.max_memory_bytes",
+        "agent.limits.max_concurrent_runs",
+        "agent.on_wait",
+        "agent.limits.hold_wait",
+        "agent.output_schema_json",
     }
-    good = agent_pb2.Agent(name="x", blueprint="tables")
+    good = agent_pb2.Agent(name="x", blueprint="tables", on_wait=agent_pb2.ON_WAIT_REPLAY)
+    good.approval_policy.undo_window.SetInParent()
+    good.budget.SetInParent()
     reply = await d.call(d.agents.ValidateAgent, pb.ValidateAgentRequest(agent=good))
     assert (reply.startable, list(reply.problems)) == (True, [])
     bad = agent_pb2.Agent(name="x", input_schema_json="{")

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
-from onbelay.v1 import run_pb2
+from onbelay.v1 import agent_pb2, run_pb2
+from onbelay.v1 import agent_service_pb2 as agents
 from onbelay.v1 import run_request_pb2 as pb
 from onbelay.v1.approval_pb2 import APPROVAL_DECISION_APPROVE
 from onbelay.v1.approval_request_pb2 import DecideApprovalRequest
@@ -124,6 +126,25 @@ async def test_what_cannot_be_started(
 
 
 # ---- lists ---------------------------------------------------------------------------------------
+
+
+async def test_an_agent_that_asks_for_what_is_not_done_is_not_started(client: Recorder) -> None:
+    policy = agent_pb2.ApprovalPolicy(four_eyes=True, expire_after=Duration(seconds=60))
+    careful = agent_pb2.Agent(name="careful", blueprint="hello", approval_policy=policy)
+    await client.call("CreateAgent", agents.CreateAgentRequest(agent=careful))
+    request = pb.StartRunRequest(request_id="careful", agent="careful")
+    refused = await client.exchange("StartRun", request)
+    assert (refused.code, refused.reason) == (
+        StatusCode.FAILED_PRECONDITION,
+        "AGENT_NOT_STARTABLE",
+    )
+    problem = "this version does nothing for approval_policy.four_eyes yet"
+    assert refused.metadata == {"problem": problem}
+    careful.approval_policy.four_eyes = False
+    mask = FieldMask(paths=["approval_policy"])
+    await client.call("UpdateAgent", agents.UpdateAgentRequest(agent=careful, update_mask=mask))
+    started = await client.call("StartRun", request)
+    assert (await client.finished(started.run.id)).state == run_pb2.RUN_STATE_SUCCEEDED
 
 
 async def test_lists_hold_every_run_once_over_many_pages(client: Recorder) -> None:

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 from grpc import StatusCode
 
-from onbelay.v1 import run_filter_pb2, run_pb2
+from onbelay.v1 import agent_pb2, run_filter_pb2, run_pb2
+from onbelay.v1 import agent_service_pb2 as agents
 from onbelay.v1 import run_request_pb2 as pb
 from tests.grpc.spine_server import judged_server
 from tests.recorder import Recorder
@@ -73,6 +74,17 @@ async def test_a_childs_failure_is_its_parents_to_handle(client: Recorder) -> No
         run_pb2.RUN_STATE_SUCCEEDED,
         "failed",
     )
+
+
+async def test_a_child_that_asks_for_what_is_not_done_is_not_started(client: Recorder) -> None:
+    careful = agent_pb2.Agent(name="careful", blueprint="hello")
+    careful.budget.max_tool_calls = 0
+    await client.call("CreateAgent", agents.CreateAgentRequest(agent=careful))
+    run_id = await client.start("brancher", {"width": 1, "leaf": "careful"})
+    run = await client.finished(run_id)
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert "'careful' cannot be started: this version does nothing for budget" in run.error.message
+    assert await below(client, run_id) == []
 
 
 async def test_a_stop_reaches_the_whole_tree(client: Recorder) -> None:

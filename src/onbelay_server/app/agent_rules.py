@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from onbelay_server.app.schema import schema_violations
 from onbelay_server.domain.agent import AgentRevision, HarnessKind, Limits
@@ -39,6 +40,22 @@ _COUNTS = (
     ("limits.max_events", "max_events", 100, 10_000_000),
     ("limits.max_log_bytes", "max_log_bytes", 2**20, 2**36),
 )
+_UNBUILT = (
+    "secrets",
+    "skills",
+    "budget",
+    "approval_policy.approve_from",
+    "approval_policy.always_tools",
+    "approval_policy.four_eyes",
+    "approval_policy.review_result",
+    "approval_policy.undo_window",
+    "limits.max_memory_bytes",
+    "limits.max_concurrent_runs",
+)
+"""What this version keeps and does nothing for, by its path in the contract."""
+_NOTHING: tuple[object, ...] = (None, {}, "0s")
+"""Absent, empty, and the undo window that there is."""
+_NOT_HELD = "a waiting copy always ends soon, as with REPLAY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +107,22 @@ def hindrance(revision: AgentRevision, catalog: Catalog, tools: Tools) -> str | 
     for problem in _hindrances(revision, catalog, tools):
         return problem.message
     return None
+
+
+def unbuilt(settings: AgentRevision) -> list[Problem]:
+    """What the agent asks for and this version does not do yet: it must not start as if it did."""
+    extra = json.loads(settings.extra_json)
+    return [
+        Problem(field=path, message=f"this version does nothing for {path} yet")
+        for path in _UNBUILT
+        if _asked(extra, path) not in _NOTHING
+    ]
+
+
+def _asked(extra: Mapping[str, Any], path: str) -> object:
+    """What the agent says for a field that is kept as the contract's JSON; None: nothing."""
+    top, _, below = path.partition(".")
+    return extra.get(top, {}).get(below) if below else extra.get(top)
 
 
 def _violations(draft: AgentDraft, catalog: Catalog) -> Iterator[FieldViolation]:
@@ -155,6 +188,7 @@ def _hindrances(settings: AgentRevision, catalog: Catalog, tools: Tools) -> Iter
                 field=field,
                 message=f"the risk of {name!r} is {tool.risk}, above the highest that is allowed",
             )
+    yield from unbuilt(settings)
 
 
 def _doubts(settings: AgentRevision, catalog: Catalog) -> Iterator[Problem]:
@@ -174,6 +208,17 @@ def _doubts(settings: AgentRevision, catalog: Catalog) -> Iterator[Problem]:
             yield Problem(
                 field="accepts_messages", message="its code takes no messages", is_error=False
             )
+    extra = json.loads(settings.extra_json)
+    if _asked(extra, "on_wait") == "ON_WAIT_HOLD":
+        yield Problem(field="on_wait", message=_NOT_HELD, is_error=False)
+    if _asked(extra, "limits.hold_wait") is not None:
+        yield Problem(field="limits.hold_wait", message=_NOT_HELD, is_error=False)
+    if settings.output_schema_json not in ("{}", code.output_schema_json if code else "{}"):
+        yield Problem(
+            field="output_schema_json",
+            message="outputs are not checked against it",
+            is_error=False,
+        )
 
 
 def _code(settings: AgentRevision, catalog: Catalog) -> RegisteredCode | None:

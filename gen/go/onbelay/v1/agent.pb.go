@@ -188,6 +188,10 @@ func (OnCodeChange) EnumDescriptor() ([]byte, []int) {
 
 // What a run executes: code or a model with instructions, and what it may do. Every
 // change makes a new revision; a run stays on the one it started with.
+//
+// What is marked "Not yet" is kept and shown, and this version does nothing for it. So
+// that nobody relies on it, ValidateAgent names it as an error and an agent that sets it
+// cannot be started.
 type Agent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `agt_` and 26 characters of [0-9a-z]. Given by the service.
@@ -219,7 +223,8 @@ type Agent struct {
 	ModelSettingsJson map[string]string `protobuf:"bytes,12,rep,name=model_settings_json,json=modelSettingsJson,proto3" json:"model_settings_json,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// JSON Schema of the input, as JSON text of at most 64 KB. Empty means any.
 	InputSchemaJson string `protobuf:"bytes,13,opt,name=input_schema_json,json=inputSchemaJson,proto3" json:"input_schema_json,omitempty"`
-	// JSON Schema of the output, as JSON text of at most 64 KB. Empty means any.
+	// JSON Schema of the output, as JSON text of at most 64 KB. Empty means any. For
+	// readers: this version does not check outputs.
 	OutputSchemaJson string `protobuf:"bytes,14,opt,name=output_schema_json,json=outputSchemaJson,proto3" json:"output_schema_json,omitempty"`
 	// Tools it may call, by name, at most 256. Empty means none.
 	AllowedTools []string `protobuf:"bytes,15,rep,name=allowed_tools,json=allowedTools,proto3" json:"allowed_tools,omitempty"`
@@ -230,16 +235,18 @@ type Agent struct {
 	// secrets. Values are at most 4 KB.
 	Env map[string]string `protobuf:"bytes,17,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Name in the environment → handle of a secret the operator registered, at most 64.
+	// Not yet.
 	Secrets map[string]string `protobuf:"bytes,18,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Names of skills it may use, at most 64.
+	// Names of skills it may use, at most 64. Not yet.
 	Skills []string `protobuf:"bytes,19,rep,name=skills,proto3" json:"skills,omitempty"`
-	// Limits of each run. Absent means none but the server's.
+	// Limits of each run. Absent means none but the server's. Not yet.
 	Budget *Budget `protobuf:"bytes,20,opt,name=budget,proto3" json:"budget,omitempty"`
 	// When a person is asked.
 	ApprovalPolicy *ApprovalPolicy `protobuf:"bytes,21,opt,name=approval_policy,json=approvalPolicy,proto3" json:"approval_policy,omitempty"`
 	// Bounds of each run.
 	Limits *AgentLimits `protobuf:"bytes,22,opt,name=limits,proto3" json:"limits,omitempty"`
-	// What becomes of a copy of a run that waits. Unspecified means REPLAY.
+	// What becomes of a copy of a run that waits. Unspecified means REPLAY. This version
+	// takes HOLD for REPLAY, and ValidateAgent warns of it.
 	OnWait OnWait `protobuf:"varint,23,opt,name=on_wait,json=onWait,proto3,enum=onbelay.v1.OnWait" json:"on_wait,omitempty"`
 	// What becomes of a run whose code changed so that it no longer fits. Unspecified
 	// means HOLD.
@@ -494,15 +501,17 @@ func (x *Agent) GetUpdateTime() *timestamppb.Timestamp {
 // When a person is asked.
 type ApprovalPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Calls of this risk or above need approval. Unspecified means EXTERNAL_SEND.
+	// Calls of this risk or above need approval. Unspecified means EXTERNAL_SEND. Not yet:
+	// no tool call asks anybody, whatever its risk.
 	ApproveFrom Risk `protobuf:"varint,1,opt,name=approve_from,json=approveFrom,proto3,enum=onbelay.v1.Risk" json:"approve_from,omitempty"`
-	// Tools that always need it, at most 256.
+	// Tools that always need it, at most 256. Not yet.
 	AlwaysTools []string `protobuf:"bytes,2,rep,name=always_tools,json=alwaysTools,proto3" json:"always_tools,omitempty"`
-	// Whether the decider must be another person than the starter.
+	// Whether the decider must be another person than the starter. Not yet.
 	FourEyes bool `protobuf:"varint,3,opt,name=four_eyes,json=fourEyes,proto3" json:"four_eyes,omitempty"`
-	// Whether the result needs acceptance.
+	// Whether the result needs acceptance. Not yet.
 	ReviewResult bool `protobuf:"varint,4,opt,name=review_result,json=reviewResult,proto3" json:"review_result,omitempty"`
-	// How long an approval can be undone, 0 to 1 hour. Absent means 5 seconds.
+	// How long an approval can be undone, 0 to 1 hour. Absent means 5 seconds. Not yet,
+	// other than 0: an approval takes effect at once.
 	UndoWindow *durationpb.Duration `protobuf:"bytes,5,opt,name=undo_window,json=undoWindow,proto3" json:"undo_window,omitempty"`
 	// How long an approval may stay undecided, 10 seconds to 30 days. Absent means 1
 	// hour.
@@ -608,7 +617,8 @@ type AgentLimits struct {
 	// From the end of stop_grace until what is left is killed, 0 to 10 minutes. Absent
 	// means 3 seconds.
 	StopKill *durationpb.Duration `protobuf:"bytes,7,opt,name=stop_kill,json=stopKill,proto3" json:"stop_kill,omitempty"`
-	// How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds.
+	// How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds. See
+	// on_wait.
 	HoldWait *durationpb.Duration `protobuf:"bytes,8,opt,name=hold_wait,json=holdWait,proto3" json:"hold_wait,omitempty"`
 	// Attempts without a new step, 1 to 100. Past it the run ends with CRASH_LOOP. Absent
 	// means 5.
@@ -619,9 +629,9 @@ type AgentLimits struct {
 	// Bytes of the log, 1 MiB to 64 GiB, as max_events. Absent means 1 GiB.
 	MaxLogBytes *uint64 `protobuf:"varint,11,opt,name=max_log_bytes,json=maxLogBytes,proto3,oneof" json:"max_log_bytes,omitempty"`
 	// Memory of the agent's process in bytes, from 16 MB. Absent means the server's
-	// setting.
+	// setting. Not yet.
 	MaxMemoryBytes *uint64 `protobuf:"varint,12,opt,name=max_memory_bytes,json=maxMemoryBytes,proto3,oneof" json:"max_memory_bytes,omitempty"`
-	// Runs of this agent at the same time. Absent means no limit of its own.
+	// Runs of this agent at the same time. Absent means no limit of its own. Not yet.
 	MaxConcurrentRuns *uint32 `protobuf:"varint,13,opt,name=max_concurrent_runs,json=maxConcurrentRuns,proto3,oneof" json:"max_concurrent_runs,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

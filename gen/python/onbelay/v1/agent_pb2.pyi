@@ -104,6 +104,10 @@ Global___OnCodeChange: _TypeAlias = OnCodeChange  # noqa: Y015
 class Agent(_message.Message):
     """What a run executes: code or a model with instructions, and what it may do. Every
     change makes a new revision; a run stays on the one it started with.
+
+    What is marked "Not yet" is kept and shown, and this version does nothing for it. So
+    that nobody relies on it, ValidateAgent names it as an error and an agent that sets it
+    cannot be started.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -224,11 +228,15 @@ class Agent(_message.Message):
     input_schema_json: _builtins.str
     """JSON Schema of the input, as JSON text of at most 64 KB. Empty means any."""
     output_schema_json: _builtins.str
-    """JSON Schema of the output, as JSON text of at most 64 KB. Empty means any."""
+    """JSON Schema of the output, as JSON text of at most 64 KB. Empty means any. For
+    readers: this version does not check outputs.
+    """
     allowed_risk_max: _tool_pb2.Risk.ValueType
     """The highest risk of a tool it may call. Unspecified means COMPUTE."""
     on_wait: Global___OnWait.ValueType
-    """What becomes of a copy of a run that waits. Unspecified means REPLAY."""
+    """What becomes of a copy of a run that waits. Unspecified means REPLAY. This version
+    takes HOLD for REPLAY, and ValidateAgent warns of it.
+    """
     on_code_change: Global___OnCodeChange.ValueType
     """What becomes of a run whose code changed so that it no longer fits. Unspecified
     means HOLD.
@@ -258,15 +266,17 @@ class Agent(_message.Message):
 
     @_builtins.property
     def secrets(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Name in the environment → handle of a secret the operator registered, at most 64."""
+        """Name in the environment → handle of a secret the operator registered, at most 64.
+        Not yet.
+        """
 
     @_builtins.property
     def skills(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of skills it may use, at most 64."""
+        """Names of skills it may use, at most 64. Not yet."""
 
     @_builtins.property
     def budget(self) -> _budget_pb2.Budget:
-        """Limits of each run. Absent means none but the server's."""
+        """Limits of each run. Absent means none but the server's. Not yet."""
 
     @_builtins.property
     def approval_policy(self) -> Global___ApprovalPolicy:
@@ -346,18 +356,22 @@ class ApprovalPolicy(_message.Message):
     UNDO_WINDOW_FIELD_NUMBER: _builtins.int
     EXPIRE_AFTER_FIELD_NUMBER: _builtins.int
     approve_from: _tool_pb2.Risk.ValueType
-    """Calls of this risk or above need approval. Unspecified means EXTERNAL_SEND."""
+    """Calls of this risk or above need approval. Unspecified means EXTERNAL_SEND. Not yet:
+    no tool call asks anybody, whatever its risk.
+    """
     four_eyes: _builtins.bool
-    """Whether the decider must be another person than the starter."""
+    """Whether the decider must be another person than the starter. Not yet."""
     review_result: _builtins.bool
-    """Whether the result needs acceptance."""
+    """Whether the result needs acceptance. Not yet."""
     @_builtins.property
     def always_tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tools that always need it, at most 256."""
+        """Tools that always need it, at most 256. Not yet."""
 
     @_builtins.property
     def undo_window(self) -> _duration_pb2.Duration:
-        """How long an approval can be undone, 0 to 1 hour. Absent means 5 seconds."""
+        """How long an approval can be undone, 0 to 1 hour. Absent means 5 seconds. Not yet,
+        other than 0: an approval takes effect at once.
+        """
 
     @_builtins.property
     def expire_after(self) -> _duration_pb2.Duration:
@@ -414,10 +428,10 @@ class AgentLimits(_message.Message):
     """Bytes of the log, 1 MiB to 64 GiB, as max_events. Absent means 1 GiB."""
     max_memory_bytes: _builtins.int
     """Memory of the agent's process in bytes, from 16 MB. Absent means the server's
-    setting.
+    setting. Not yet.
     """
     max_concurrent_runs: _builtins.int
-    """Runs of this agent at the same time. Absent means no limit of its own."""
+    """Runs of this agent at the same time. Absent means no limit of its own. Not yet."""
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
         """Of running, 1 second to 365 days: waits for people, outside systems, child runs and
@@ -462,7 +476,9 @@ class AgentLimits(_message.Message):
 
     @_builtins.property
     def hold_wait(self) -> _duration_pb2.Duration:
-        """How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds."""
+        """How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds. See
+        on_wait.
+        """
 
     def __init__(
         self,

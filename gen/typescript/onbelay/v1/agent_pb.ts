@@ -24,6 +24,10 @@ export const file_onbelay_v1_agent: GenFile = /*@__PURE__*/
  * What a run executes: code or a model with instructions, and what it may do. Every
  * change makes a new revision; a run stays on the one it started with.
  *
+ * What is marked "Not yet" is kept and shown, and this version does nothing for it. So
+ * that nobody relies on it, ValidateAgent names it as an error and an agent that sets it
+ * cannot be started.
+ *
  * @generated from message onbelay.v1.Agent
  */
 export type Agent = Message<"onbelay.v1.Agent"> & {
@@ -122,7 +126,8 @@ export type Agent = Message<"onbelay.v1.Agent"> & {
   inputSchemaJson: string;
 
   /**
-   * JSON Schema of the output, as JSON text of at most 64 KB. Empty means any.
+   * JSON Schema of the output, as JSON text of at most 64 KB. Empty means any. For
+   * readers: this version does not check outputs.
    *
    * @generated from field: string output_schema_json = 14;
    */
@@ -153,20 +158,21 @@ export type Agent = Message<"onbelay.v1.Agent"> & {
 
   /**
    * Name in the environment → handle of a secret the operator registered, at most 64.
+   * Not yet.
    *
    * @generated from field: map<string, string> secrets = 18;
    */
   secrets: { [key: string]: string };
 
   /**
-   * Names of skills it may use, at most 64.
+   * Names of skills it may use, at most 64. Not yet.
    *
    * @generated from field: repeated string skills = 19;
    */
   skills: string[];
 
   /**
-   * Limits of each run. Absent means none but the server's.
+   * Limits of each run. Absent means none but the server's. Not yet.
    *
    * @generated from field: onbelay.v1.Budget budget = 20;
    */
@@ -187,7 +193,8 @@ export type Agent = Message<"onbelay.v1.Agent"> & {
   limits?: AgentLimits | undefined;
 
   /**
-   * What becomes of a copy of a run that waits. Unspecified means REPLAY.
+   * What becomes of a copy of a run that waits. Unspecified means REPLAY. This version
+   * takes HOLD for REPLAY, and ValidateAgent warns of it.
    *
    * @generated from field: onbelay.v1.OnWait on_wait = 23;
    */
@@ -251,35 +258,37 @@ export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
  */
 export type ApprovalPolicy = Message<"onbelay.v1.ApprovalPolicy"> & {
   /**
-   * Calls of this risk or above need approval. Unspecified means EXTERNAL_SEND.
+   * Calls of this risk or above need approval. Unspecified means EXTERNAL_SEND. Not yet:
+   * no tool call asks anybody, whatever its risk.
    *
    * @generated from field: onbelay.v1.Risk approve_from = 1;
    */
   approveFrom: Risk;
 
   /**
-   * Tools that always need it, at most 256.
+   * Tools that always need it, at most 256. Not yet.
    *
    * @generated from field: repeated string always_tools = 2;
    */
   alwaysTools: string[];
 
   /**
-   * Whether the decider must be another person than the starter.
+   * Whether the decider must be another person than the starter. Not yet.
    *
    * @generated from field: bool four_eyes = 3;
    */
   fourEyes: boolean;
 
   /**
-   * Whether the result needs acceptance.
+   * Whether the result needs acceptance. Not yet.
    *
    * @generated from field: bool review_result = 4;
    */
   reviewResult: boolean;
 
   /**
-   * How long an approval can be undone, 0 to 1 hour. Absent means 5 seconds.
+   * How long an approval can be undone, 0 to 1 hour. Absent means 5 seconds. Not yet,
+   * other than 0: an approval takes effect at once.
    *
    * @generated from field: google.protobuf.Duration undo_window = 5;
    */
@@ -365,7 +374,8 @@ export type AgentLimits = Message<"onbelay.v1.AgentLimits"> & {
   stopKill?: Duration | undefined;
 
   /**
-   * How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds.
+   * How long a waiting copy is kept with HOLD, 0 to 1 hour. Absent means 60 seconds. See
+   * on_wait.
    *
    * @generated from field: google.protobuf.Duration hold_wait = 8;
    */
@@ -396,14 +406,14 @@ export type AgentLimits = Message<"onbelay.v1.AgentLimits"> & {
 
   /**
    * Memory of the agent's process in bytes, from 16 MB. Absent means the server's
-   * setting.
+   * setting. Not yet.
    *
    * @generated from field: optional uint64 max_memory_bytes = 12;
    */
   maxMemoryBytes?: bigint | undefined;
 
   /**
-   * Runs of this agent at the same time. Absent means no limit of its own.
+   * Runs of this agent at the same time. Absent means no limit of its own. Not yet.
    *
    * @generated from field: optional uint32 max_concurrent_runs = 13;
    */

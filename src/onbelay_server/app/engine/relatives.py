@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onbelay_agent.protocol import Intent
+from onbelay_server.app.agent_rules import unbuilt
 from onbelay_server.app.engine.batch import Batch
 from onbelay_server.app.engine.failures import child_failure, step_error
 from onbelay_server.app.schema import departures
@@ -59,6 +60,8 @@ class Relatives:
         allowed = revision.allowed_users
         if allowed and self._run.starter not in allowed:
             return f"{self._run.starter} may not start {name!r}"
+        if missing := unbuilt(revision):
+            return f"{name!r} cannot be started: {missing[0].message}"
         found = await departures(revision.input_schema_json, request["input_json"], "input")
         if found:
             first = found[0]
