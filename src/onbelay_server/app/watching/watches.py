@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
-from onbelay_server.app.visibility import seen
+from onbelay_server.app.visibility import seen, unknown_run
 from onbelay_server.app.waiter import Waiter
 from onbelay_server.app.watching.tail import Page, Tail, Tails
-from onbelay_server.domain.error import NotFound, OutOfRange
+from onbelay_server.domain.error import OutOfRange
 from onbelay_server.domain.event import ApprovalRequested, OperationStarted, StateChanged
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
@@ -235,7 +235,7 @@ class Watches:
         try:
             tail = await self._tails.open(run)
         except LookupError:
-            raise NotFound("no such run", metadata={"resource": "run"}) from None
+            raise unknown_run() from None
         try:
             with tail.reader() as waiter:
                 yield tail, waiter
@@ -252,7 +252,7 @@ class Watches:
         try:
             await tail.check(self._store, self._clock, max_age_seconds)
         except LookupError:
-            raise NotFound("no such run", metadata={"resource": "run"}) from None
+            raise unknown_run() from None
 
 
 class _Reader:
