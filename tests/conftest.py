@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-import structlog
 
 from tests import hostile_wakeup
 from tests.postgres import PostgresCluster, find_postgres, start_postgres
@@ -14,15 +13,6 @@ from tests.requirement import require
 
 # Before any test imports the server.
 hostile_wakeup.everywhere()
-
-
-@pytest.fixture
-def plain_log() -> Iterator[None]:
-    """The log as structlog has it by default, on stdout; servers in other tests configure it."""
-    configured = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**configured)
 
 
 @pytest.fixture(scope="session")

@@ -103,9 +103,8 @@ async def test_a_stale_owner_is_asked_to_try_again(edge: Edged, problem: DomainE
     ids=lambda problem: type(problem).__name__,
 )
 @pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
-@pytest.mark.usefixtures("plain_log")
 async def test_a_bug_tells_its_id_and_nothing_else(
-    edge: Edged, problem: Exception, method: str, capsys: pytest.CaptureFixture[str]
+    edge: Edged, problem: Exception, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     edge.runs.problem = problem
     if method == "GetRun":
@@ -114,7 +113,10 @@ async def test_a_bug_tells_its_id_and_nothing_else(
         found = await ended(edge.stream(RUN + method, watch("raise")))
     assert (found.code, found.reason) == (Code.INTERNAL, "INTERNAL")
     assert "c4nary" not in repr(found)
-    logged = capsys.readouterr().out
+    (line,) = [
+        one for one in caplog.records if one.name == "onbelay.calls" and one.levelname == "ERROR"
+    ]
+    logged = str(vars(line))
     assert found.metadata["error_id"] in logged
     assert "c4nary" in logged
     assert "token" not in logged
@@ -247,15 +249,16 @@ async def test_a_caller_learns_who_it_is(edge: Edged) -> None:
     assert found.limits.max_streams == 4
 
 
-@pytest.mark.usefixtures("plain_log")
 async def test_one_line_is_logged_a_call_without_what_was_in_it(
-    edge: Edged, capsys: pytest.CaptureFixture[str]
+    edge: Edged, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "onbelay.calls")
     await edge.call(RUN + "GetRun", get("payload-c4nary"))
-    (line,) = capsys.readouterr().out.strip().splitlines()
-    assert "action=call_finished" in line
-    assert "GetRun" in line
-    assert "c4nary" not in line
+    (line,) = [one for one in caplog.records if one.name == "onbelay.calls"]
+    said = vars(line)
+    assert said["action"] == "call_finished"
+    assert said["method"] == RUN + "GetRun"
+    assert "c4nary" not in str(said)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

@@ -249,6 +249,7 @@ def test_events_only_programs_need_have_no_line() -> None:
     assert event_line(pb.RunEvent(sequence=9)) is None
     kept = pb.StepStarted(kind=pb.STEP_KIND_ARTIFACT_SAVE, name="file")
     assert event_line(event(step_started=kept)) is None
-    line = event_line(event(log_written=pb.LogWritten(level=pb.LOG_LEVEL_WARNING, message="hm")))
+    said = pb.LogWritten(level=pb.LOG_LEVEL_WARNING, message="hm", data_json="[1]")
+    line = event_line(event(log_written=said))
     assert line is not None
-    assert line.endswith("warning  hm")
+    assert line.endswith("warning  hm  [1]")

@@ -9,7 +9,7 @@ import pytest
 from onbelay.v1 import event_pb2
 from onbelay_agent.protocol import Emit
 from onbelay_server.adapters.codec import ProtoEventCodec
-from onbelay_server.app.engine.emits import MAX_REPORT_BYTES, MAX_TEXT_CHARACTERS, encoded
+from onbelay_server.app.engine.emits import MAX_DATA_BYTES, MAX_TEXT_CHARACTERS, encoded
 from onbelay_server.transport.grpc.validation import RequestCheck
 
 CODEC = ProtoEventCodec()
@@ -51,5 +51,17 @@ def test_what_is_cut_says_so() -> None:
 
 
 def test_a_report_that_is_too_large_is_left_out_and_the_log_says_so() -> None:
-    (event,) = events_of(emit("report", "table", data_json='"' + "x" * MAX_REPORT_BYTES + '"'))
+    (event,) = events_of(emit("report", "table", data_json='"' + "x" * MAX_DATA_BYTES + '"'))
     assert "table" in event.log_written.message
+
+
+def test_a_line_of_the_log_carries_its_data() -> None:
+    (plain, told, large) = events_of(
+        emit("log", "found"),
+        emit("log", "found", data_json='{"rows":3}', level="WARNING"),
+        emit("log", "found", data_json='"' + "x" * MAX_DATA_BYTES + '"'),
+    )
+    assert plain.log_written.data_json == ""
+    assert told.log_written.data_json == '{"rows":3}'
+    assert large.log_written.data_json == ""
+    assert "larger than" in large.log_written.message

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from onbelay_server.bench import calling, streaming, waiting
+from onbelay_server.bench import calling, churning, streaming, waiting
 from onbelay_server.bench.frames import BadDelivery
 from onbelay_server.bench.loops import run
 from onbelay_server.bench.target import Place
@@ -24,6 +24,7 @@ JOBS: dict[str, Job] = {
     "steps": waiting.take_steps,
     "park": waiting.park,
     "hold": waiting.hold,
+    "churn": churning.churn,
 }
 
 

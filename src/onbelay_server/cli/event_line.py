@@ -58,7 +58,7 @@ def _of_work(event: pb.RunEvent) -> str | None:
             return f"progress  {amount(report)}  {report.note}"
         case "log_written":
             level = pb.LogLevel.Name(event.log_written.level).removeprefix("LOG_LEVEL_").lower()
-            return f"{level}  {event.log_written.message}"
+            return f"{level}  {event.log_written.message}  {event.log_written.data_json}".rstrip()
         case "text_delta" if event.text_delta.text.strip():
             return f"text  {event.text_delta.text}"
         case "artifact_saved" if event.artifact_saved.name:

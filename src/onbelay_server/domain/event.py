@@ -244,6 +244,8 @@ class LogWritten:
 
     level: LogLevel
     message: str
+    data_json: str = ""
+    """What belongs to the line; empty when nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

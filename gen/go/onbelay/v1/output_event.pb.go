@@ -502,7 +502,9 @@ type LogWritten struct {
 	// How loud it is.
 	Level LogLevel `protobuf:"varint,1,opt,name=level,proto3,enum=onbelay.v1.LogLevel" json:"level,omitempty"`
 	// The line. At most 16,000 characters.
-	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// What belongs to the line, as JSON text. Empty when nothing does.
+	DataJson      string `protobuf:"bytes,3,opt,name=data_json,json=dataJson,proto3" json:"data_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -547,6 +549,13 @@ func (x *LogWritten) GetLevel() LogLevel {
 func (x *LogWritten) GetMessage() string {
 	if x != nil {
 		return x.Message
+	}
+	return ""
+}
+
+func (x *LogWritten) GetDataJson() string {
+	if x != nil {
+		return x.DataJson
 	}
 	return ""
 }
@@ -639,11 +648,12 @@ const file_onbelay_v1_output_event_proto_rawDesc = "" +
 	"\x05total\x18\x02 \x01(\x01H\x01R\x05total\x88\x01\x01\x12\x12\n" +
 	"\x04note\x18\x03 \x01(\tR\x04noteB\a\n" +
 	"\x05_doneB\b\n" +
-	"\x06_total\"R\n" +
+	"\x06_total\"o\n" +
 	"\n" +
 	"LogWritten\x12*\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x14.onbelay.v1.LogLevelR\x05level\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"A\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1b\n" +
+	"\tdata_json\x18\x03 \x01(\tR\bdataJson\"A\n" +
 	"\x0eCustomReported\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\tdata_json\x18\x02 \x01(\tR\bdataJson*w\n" +

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donbelay/v1/output_event.proto\x12\nonbelay.v1\x1a\x1b\x62uf/validate/validate.proto\"B\n\tTextDelta\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\"G\n\x0eReasoningDelta\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\"o\n\x10MessageCompleted\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12/\n\x04role\x18\x02 \x01(\x0e\x32\x17.onbelay.v1.MessageRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\"a\n\x0fMessageReceived\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0f\n\x07sent_by\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\"\"\n\x0bMessageRead\x12\x13\n\x0bmessage_ids\x18\x01 \x03(\t\"v\n\x10ProgressReported\x12\x1a\n\x04\x64one\x18\x01 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12\x1b\n\x05total\x18\x02 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12\x16\n\x04note\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x42\x07\n\x05_doneB\x08\n\x06_total\"V\n\nLogWritten\x12-\n\x05level\x18\x01 \x01(\x0e\x32\x14.onbelay.v1.LogLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07message\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}\"F\n\x0e\x43ustomReported\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\tdata_json\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10*w\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x01\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donbelay/v1/output_event.proto\x12\nonbelay.v1\x1a\x1b\x62uf/validate/validate.proto\"B\n\tTextDelta\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\"G\n\x0eReasoningDelta\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\"o\n\x10MessageCompleted\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12/\n\x04role\x18\x02 \x01(\x0e\x32\x17.onbelay.v1.MessageRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\"a\n\x0fMessageReceived\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x0f\n\x07sent_by\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x11\n\tdata_json\x18\x04 \x01(\t\"\"\n\x0bMessageRead\x12\x13\n\x0bmessage_ids\x18\x01 \x03(\t\"v\n\x10ProgressReported\x12\x1a\n\x04\x64one\x18\x01 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x88\x01\x01\x12\x1b\n\x05total\x18\x02 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x01\x88\x01\x01\x12\x16\n\x04note\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\x42\x07\n\x05_doneB\x08\n\x06_total\"t\n\nLogWritten\x12-\n\x05level\x18\x01 \x01(\x0e\x32\x14.onbelay.v1.LogLevelB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07message\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80}\x12\x1c\n\tdata_json\x18\x03 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10\"F\n\x0e\x43ustomReported\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1c\n\tdata_json\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x10*w\n\x0bMessageRole\x12\x1c\n\x18MESSAGE_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_ROLE_ASSISTANT\x10\x01\x12\x15\n\x11MESSAGE_ROLE_USER\x10\x02\x12\x17\n\x13MESSAGE_ROLE_SYSTEM\x10\x03*z\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,14 +56,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGWRITTEN'].fields_by_name['level']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LOGWRITTEN'].fields_by_name['message']._loaded_options = None
   _globals['_LOGWRITTEN'].fields_by_name['message']._serialized_options = b'\272H\005r\003\030\200}'
+  _globals['_LOGWRITTEN'].fields_by_name['data_json']._loaded_options = None
+  _globals['_LOGWRITTEN'].fields_by_name['data_json']._serialized_options = b'\272H\006r\004(\200\200\020'
   _globals['_CUSTOMREPORTED'].fields_by_name['name']._loaded_options = None
   _globals['_CUSTOMREPORTED'].fields_by_name['name']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_CUSTOMREPORTED'].fields_by_name['data_json']._loaded_options = None
   _globals['_CUSTOMREPORTED'].fields_by_name['data_json']._serialized_options = b'\272H\006r\004(\200\200\020'
-  _globals['_MESSAGEROLE']._serialized_start=743
-  _globals['_MESSAGEROLE']._serialized_end=862
-  _globals['_LOGLEVEL']._serialized_start=864
-  _globals['_LOGLEVEL']._serialized_end=986
+  _globals['_MESSAGEROLE']._serialized_start=773
+  _globals['_MESSAGEROLE']._serialized_end=892
+  _globals['_LOGLEVEL']._serialized_start=894
+  _globals['_LOGLEVEL']._serialized_end=1016
   _globals['_TEXTDELTA']._serialized_start=74
   _globals['_TEXTDELTA']._serialized_end=140
   _globals['_REASONINGDELTA']._serialized_start=142
@@ -77,7 +79,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESSREPORTED']._serialized_start=463
   _globals['_PROGRESSREPORTED']._serialized_end=581
   _globals['_LOGWRITTEN']._serialized_start=583
-  _globals['_LOGWRITTEN']._serialized_end=669
-  _globals['_CUSTOMREPORTED']._serialized_start=671
-  _globals['_CUSTOMREPORTED']._serialized_end=741
+  _globals['_LOGWRITTEN']._serialized_end=699
+  _globals['_CUSTOMREPORTED']._serialized_start=701
+  _globals['_CUSTOMREPORTED']._serialized_end=771
 # @@protoc_insertion_point(module_scope)

@@ -264,19 +264,23 @@ class LogWritten(_message.Message):
 
     LEVEL_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    DATA_JSON_FIELD_NUMBER: _builtins.int
     level: Global___LogLevel.ValueType
     """How loud it is."""
     message: _builtins.str
     """The line. At most 16,000 characters."""
+    data_json: _builtins.str
+    """What belongs to the line, as JSON text. Empty when nothing does."""
     def __init__(
         self,
         *,
         level: Global___LogLevel.ValueType = ...,
         message: _builtins.str = ...,
+        data_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_json", b"data_json", "level", b"level", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,7 +18,7 @@ from onbelay_server.ports.event_codec import EventCodec
 
 MAX_TEXT_CHARACTERS = 60_000
 """Four bytes each at most, so that an event stays below 256 KB."""
-MAX_REPORT_BYTES = 200_000
+MAX_DATA_BYTES = 200_000
 MAX_NAME_CHARACTERS = 128
 MAX_NOTE_CHARACTERS = 1_000
 MAX_LINE_CHARACTERS = 16_000
@@ -58,13 +58,20 @@ def _payloads(emit: Emit) -> list[EventPayload]:
             return [ProgressReported(done=emit.done, total=emit.total, note=note)]
         case "report":
             name = _cut(text, MAX_NAME_CHARACTERS)
-            if len(emit.data_json.encode(errors="replace")) <= MAX_REPORT_BYTES:
+            if _fits(emit.data_json):
                 return [CustomReported(name=name, data_json=emit.data_json)]
-            message = f"the report {name!r} is larger than {MAX_REPORT_BYTES} bytes: left out"
+            message = f"the report {name!r} is larger than {MAX_DATA_BYTES} bytes: left out"
             return [LogWritten(level=LogLevel.WARNING, message=message)]
         case "log":
+            data = emit.data_json if emit.data_json != "null" else ""
+            if not _fits(data):
+                text, data = f"{text} (its data is larger than {MAX_DATA_BYTES} bytes)", ""
             line = _cut(text, MAX_LINE_CHARACTERS)
-            return [LogWritten(level=LogLevel(emit.level), message=line)]
+            return [LogWritten(level=LogLevel(emit.level), message=line, data_json=data)]
+
+
+def _fits(data_json: str) -> bool:
+    return len(data_json.encode(errors="replace")) <= MAX_DATA_BYTES
 
 
 def _cut(text: str, most: int) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import traceback
-
-import structlog
 
 from onbelay_server.domain.principal import Principal
 from onbelay_server.ports.clock import Clock
 from onbelay_server.transport.grpc.errors import InternalFault
 
-_log = structlog.get_logger("onbelay.calls")
+log = logging.getLogger("onbelay.calls")
 
 
 class CallLog:
@@ -38,30 +37,37 @@ class CallLog:
 
     def finish(self, code: str, reason: str = "") -> None:
         """The call is over. Called once."""
+        if not log.isEnabledFor(logging.INFO):
+            return
         caller = self._caller
-        _log.info(
+        log.info(
             "call finished",
-            action="call_finished",
-            method=self._method,
-            code=code,
-            reason=reason,
-            tenant=caller.tenant if caller else "",
-            principal=caller.id if caller else "",
-            duration_seconds=round(self._clock.monotonic() - self._started, 6),
-            request_bytes=self.request_bytes,
-            response_bytes=self.response_bytes,
-            replies=self.replies,
+            extra={
+                "action": "call_finished",
+                "method": self._method,
+                "code": code,
+                "reason": reason,
+                "tenant": caller.tenant if caller else "",
+                "principal": caller.id if caller else "",
+                "duration_seconds": round(self._clock.monotonic() - self._started, 6),
+                "request_bytes": self.request_bytes,
+                "response_bytes": self.response_bytes,
+                "replies": self.replies,
+            },
         )
 
     def fault(self, problem: BaseException) -> InternalFault:
         """Log a bug with its traceback; what the caller is told is the id it was logged under."""
         error_id = secrets.token_hex(8)
-        _log.error(
+        log.error(
             "call failed",
-            action="call_failed",
-            method=self._method,
-            error_id=error_id,
-            # Formatted here: a renderer that shows local variables would show tokens and payloads.
-            exception="".join(traceback.format_exception(problem)),
+            extra={
+                "action": "call_failed",
+                "method": self._method,
+                "error_id": error_id,
+                # Formatted here: a renderer that shows local variables would show tokens and
+                # payloads.
+                "exception": "".join(traceback.format_exception(problem)),
+            },
         )
         return InternalFault(error_id)
