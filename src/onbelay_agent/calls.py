@@ -81,6 +81,11 @@ class Calls:
 
     # ---- from the driver, at idle ----------------------------------------------------------------
 
+    def check_asked(self) -> None:
+        """Raises Diverged when a call was asked that differs from its record."""
+        if self.problem is not None:
+            raise self.problem
+
     def check_replay(self) -> None:
         """At an idle of a replay. Raises Diverged."""
         stage = self.stage

@@ -1,8 +1,9 @@
 """One execution of an agent's code, from its top: asks, releases, parks and ends.
 
 The driver turns the run's own loop from plain callbacks of the host's loop. Whenever the agent has
-nothing left to do it decides, in this order: the code is done; a recorded result is released; what
-was asked is submitted as one batch; a new result is released; it waits for others; it is stuck.
+nothing left to do it decides, in this order: the code is done; results that nobody wants are passed
+over; a recorded result is released; what was asked is submitted as one batch; a new result is
+released; it waits for others; it is stuck.
 """
 
 from __future__ import annotations
@@ -104,14 +105,9 @@ class Copy:
         self._scheduled = False
         self._parked: tuple[int, tuple[str, ...]] | None = None
         self._pulse: asyncio.TimerHandle | None = None
-        major, minor, _ = platform.python_version_tuple()
-        host.send(
-            Ready(
-                protocol=PROTOCOL_VERSION,
-                python=f"{major}.{minor}",
-                fingerprint=definition.fingerprint,
-            )
-        )
+        python = ".".join(platform.python_version_tuple()[:2])
+        fingerprint = definition.fingerprint
+        host.send(Ready(protocol=PROTOCOL_VERSION, python=python, fingerprint=fingerprint))
 
     # ---- from the host ---------------------------------------------------------------------------
 
@@ -264,13 +260,14 @@ class Copy:
             self._stuck("the agent never waits: it polls in a loop of sleep(0)")
             return False
         self._handles = 0
-        if calls.problem is not None:
-            raise calls.problem
+        calls.check_asked()
         if root.done():
             if not self.live:
                 calls.journal.check_returned(calls.stage)
             self._returned(root)
             return False
+        if self.releases.pass_over():
+            return True
         if not self.live:
             calls.check_replay()
         if calls.journal.replay_left:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from onbelay_agent import Context, agent
 
 
 @agent(name="listener", accepts_messages=True)
-async def listener(ctx: Context, ledger: str = "", last: str = "end") -> list[str]:
-    """Takes messages until one says `last`; each is noted once in the ledger."""
+async def listener(
+    ctx: Context, ledger: str = "", last: str = "end", patience: float | None = None
+) -> list[str]:
+    """Takes messages until one says `last`; each is noted once in the ledger. It asks anew whenever
+    none has come for `patience` seconds."""
     heard: list[str] = []
     while last not in heard:
-        for message in await ctx.messages():
+        try:
+            async with asyncio.timeout(patience):
+                messages = await ctx.messages()
+        except TimeoutError:
+            continue
+        for message in messages:
             await ctx.step("note", note, ledger, message.text)
             heard.append(message.text)
             ctx.emit(f"{message.sent_by}: {message.text}")

@@ -78,3 +78,23 @@ async def test_messages_reach_the_agent_once_and_in_order(client: Recorder) -> N
     run = await client.finished(run_id)
     heard = [*(str(number + 1) for number in range(20)), "held", "end"]
     assert json.loads(run.output_json) == heard
+
+
+async def test_a_message_is_heard_though_its_call_timed_out_while_the_run_was_held(
+    client: Recorder,
+) -> None:
+    run_id = await client.start("listener", {"last": "end", "patience": 2.0})
+    await client.reached(run_id, "WAITING_FOR_INPUT")
+    await client.call("PauseRun", pb.PauseRunRequest(run_id=run_id))
+    timer = pb.WaitRunRequest(run_id=run_id)
+    timer.timeout.FromMilliseconds(3_000)
+    assert (await client.call("WaitRun", timer)).timed_out
+    for text in ("first", "end"):
+        await client.call("SendMessage", pb.SendMessageRequest(run_id=run_id, text=text))
+    await client.call("ResumeRun", pb.ResumeRunRequest(run_id=run_id))
+    run = await client.finished(run_id)
+    assert json.loads(run.output_json) == ["first", "end"]
+    events = await client.events(run_id)
+    fired = next(one for one in events if one.HasField("timer_fired"))
+    taken = next(one for one in events if one.HasField("message_read"))
+    assert fired.sequence < taken.sequence, "the case that is meant"
