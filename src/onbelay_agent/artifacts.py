@@ -36,8 +36,8 @@ class Artifacts:
 
     def read(self, name: str) -> Coroutine[Any, Any, bytes]:
         """The bytes of an input or of a file saved earlier. Raises ArtifactFailed."""
-        call = self._context.call("ARTIFACT_READ", "read", name, {"name": name}, _content)
-        return self._context.wait(call)
+        call = self._context._call("ARTIFACT_READ", "read", name, {"name": name}, _content)
+        return self._context._wait(call)
 
     def save(
         self, name: str, data: bytes | str, media_type: str = ""
@@ -66,8 +66,8 @@ class Artifacts:
             artifact_id = described.get("artifact_id", described.get("id", ""))
             return Artifact(str(artifact_id), name, media_type, size_bytes, sha256)
 
-        call = self._context.call("ARTIFACT_SAVE", "save", name, request, saved, upload=data)
-        return self._context.wait(call)
+        call = self._context._call("ARTIFACT_SAVE", "save", name, request, saved, upload=data)
+        return self._context._wait(call)
 
 
 def _content(record: Record, blob: bytes | None) -> bytes:

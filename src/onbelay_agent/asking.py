@@ -30,12 +30,12 @@ _METHODS = {
 
 
 class Asking:
-    """Asks in the name of one copy."""
+    """Asks in the name of one copy. The context inherits it, so nothing here is public."""
 
     def __init__(self, copy: Copy) -> None:
         self._copy = copy
 
-    def call(
+    def _call(
         self,
         kind: CallKind,
         slug: str,
@@ -65,8 +65,8 @@ class Asking:
             upload=upload,
         )
 
-    def wait(self, call: Call) -> Coroutine[Any, Any, Any]:
-        """Ask for a call made by `call` and wait for its result."""
+    def _wait(self, call: Call) -> Coroutine[Any, Any, Any]:
+        """Ask for a call made by `_call` and wait for its result."""
         return self._copy.wait(call)
 
     def _place(self, what: str) -> Branch:

@@ -203,7 +203,7 @@ class Context(Elsewhere):
             "arguments": dict(arguments or {}),
             "timeout_seconds": timeout,
         }
-        return self._copy.wait(self.call("TOOL", "tool", chosen, request, decoded))
+        return self._copy.wait(self._call("TOOL", "tool", chosen, request, decoded))
 
     def tools(
         self, calls: Sequence[tuple[str | ToolDefinition, Mapping[str, Any]]]
@@ -218,7 +218,7 @@ class Context(Elsewhere):
     ) -> Coroutine[Any, Any, Approved]:
         """Wait for a person's yes; it never returns a no. Raises Rejected or Expired."""
         request = {"title": title, "body": body, "evidence": plain(evidence)}
-        return self._copy.wait(self.call("APPROVAL", "approval", "approve", request, _approved))
+        return self._copy.wait(self._call("APPROVAL", "approval", "approve", request, _approved))
 
     @overload
     def ask(self, question: str, schema: type[T]) -> Coroutine[Any, Any, T]: ...
@@ -240,7 +240,7 @@ class Context(Elsewhere):
             except ValueNotStorable as error:
                 raise InvalidAnswer(f"the answer does not fit: {error}") from None
 
-        return self._copy.wait(self.call("QUESTION", "question", "ask", request, decode))
+        return self._copy.wait(self._call("QUESTION", "question", "ask", request, decode))
 
     async def sleep(self, seconds: float | datetime.timedelta) -> None:
         """Wait durably: the run needs no worker meanwhile."""

@@ -36,7 +36,7 @@ class ChildRun(Generic[T]):
         """Its output, once it has ended. Raises ChildRunFailed."""
         request = {"child_run_id": self.run_id}
         decode = _fitting(self._adapter, ChildRunFailed, request | {"state": "SUCCEEDED"})
-        return self._asking.wait(self._asking.call("CHILD", "join", self.agent, request, decode))
+        return self._asking._wait(self._asking._call("CHILD", "join", self.agent, request, decode))
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self.result().__await__()
@@ -57,8 +57,8 @@ class Operation(Generic[T]):
         """What it was completed with. Raises OperationFailed; `expired` when nobody did in time."""
         request = {"operation_id": self.id}
         decode = _fitting(self._adapter, OperationFailed, request)
-        call = self._asking.call("OPERATION", "outcome", self.name, request, decode)
-        return self._asking.wait(call)
+        call = self._asking._call("OPERATION", "outcome", self.name, request, decode)
+        return self._asking._wait(call)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self.result().__await__()
@@ -126,8 +126,8 @@ class Elsewhere(Asking):
             return ChildRun(decoded(record, blob)["child_run_id"], name, self, adapter)
 
         request = {"agent": name, "input_json": input_json}
-        return self.wait(
-            self._answered_at_once(self.call("CHILD", "child", name, request, started))
+        return self._wait(
+            self._answered_at_once(self._call("CHILD", "child", name, request, started))
         )
 
     @overload
@@ -164,8 +164,8 @@ class Elsewhere(Asking):
             made = decoded(record, blob)
             return Operation(made["operation_id"], made["token"], name, self, adapter)
 
-        call = self.call("OPERATION", "operation", name, request, opened)
-        return self.wait(self._answered_at_once(call))
+        call = self._call("OPERATION", "operation", name, request, opened)
+        return self._wait(self._answered_at_once(call))
 
     def messages(self, wait: bool = True) -> Coroutine[Any, Any, list[Message]]:
         """What was said to this run and not taken yet, oldest first; each message is taken once.
@@ -174,8 +174,8 @@ class Elsewhere(Asking):
         with `accepts_messages=True`."""
         if not self._copy.definition.accepts_messages:
             raise RefusedCall("this agent takes no messages: declare @agent(accepts_messages=True)")
-        call = self.call("MESSAGES", "messages", "messages", {"wait": bool(wait)}, _messages)
-        return self.wait(call if wait else self._answered_at_once(call))
+        call = self._call("MESSAGES", "messages", "messages", {"wait": bool(wait)}, _messages)
+        return self._wait(call if wait else self._answered_at_once(call))
 
     def version(self, name: str, newest: int) -> int:
         """Which branch of changed code this run takes: `newest` in runs that get here for the first
