@@ -1,8 +1,9 @@
-"""The authors' guide shows code that runs."""
+"""The authors' guide shows code that runs, and every member of the context once."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -51,3 +52,28 @@ def test_the_test_of_the_guide(shown: dict[str, Any]) -> None:
 
     names["mail"] = mail
     exec(compile(shown["test"], str(GUIDE), "exec"), names)
+
+
+FIRST_CELLS = re.findall(r"^\| (`.*?) \|", GUIDE.read_text(), re.MULTILINE)
+CALLS = [call for cell in FIRST_CELLS for call in re.findall(r"`(?:await )?(.+?)`", cell)]
+
+
+def test_each_member_of_the_context_is_in_the_table_once() -> None:
+    @agent
+    async def members(ctx: Context) -> list[str]:
+        return [name for name in dir(ctx) if not name.startswith("_")]
+
+    found = testing.TestRun(members).execute({}).output
+    told = [name for call in CALLS if (name := re.split(r"\W", call)[0]) in found]
+    # artifacts.read and artifacts.save are two calls of one member
+    assert sorted(told) == sorted([*found, "artifacts"])
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if re.fullmatch(r"\w+\([^{[]*\)", call)])
+def test_the_table_names_parameters_as_the_code_does(call: str) -> None:
+    name, _, rest = call.rstrip(")").partition("(")
+    method = getattr(Context, name, None)
+    if method is None:
+        return  # what a call gives
+    known = inspect.signature(method).parameters
+    assert {word.strip(" *").partition("=")[0] for word in rest.split(",") if word} <= {*known}
