@@ -152,7 +152,8 @@ def p6_bookmark(recording: Recording, final: Final) -> Broken:
             begin = reply.complete_through if position is None else position
             position = reply.complete_through
             due = [event for event in log[begin:position] if _is_wanted(stream, event)]
-            if position < begin or (log and list(reply.events) != due):
+            is_wrong = position > len(log) or list(reply.events) != due
+            if position < begin or (log and is_wrong):
                 yield f"{run_id}: the reply through {position} is not what followed {begin}"
 
 
@@ -173,7 +174,7 @@ def p7_durable(recording: Recording, final: Final) -> Broken:
             continue
         decided = [
             event
-            for event in final.logs[approval.run_id]
+            for event in final.logs.get(approval.run_id, [])
             if event.HasField("approval_decided")
             and event.approval_decided.approval_id == approval.id
         ]
@@ -243,10 +244,13 @@ def p15_idempotent(recording: Recording, final: Final) -> Broken:
 
 
 def p16_no_silent_hang(recording: Recording, final: Final) -> Broken:
-    """Streams answer at least once a heartbeat; nothing stays with a worker for ever."""
+    """Streams answer at least once a heartbeat until they end; no stop is left unfinished.
+
+    A run that is RUNNING is none: a server killed last leaves it so, for the next to take over."""
     for stream in [*_watches(recording), *recording.of("WatchRuns")]:
         beat = stream.request.heartbeat_interval.ToTimedelta().total_seconds() or 10.0
         times = [stream.sent_at, *(at for at, _ in stream.replies)]
+        times += [] if stream.ended_at is None else [stream.ended_at]
         for before, after in pairwise(times):
             if after - before > beat + _SLACK_SECONDS:
                 yield f"{stream.method} was silent for {after - before:.1f} s"

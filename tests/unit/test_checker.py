@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find: a good log passes, each kind of damage is named."""
+"""The checker finds damage to what a database holds: a good log passes, each damage is named."""
 
 from __future__ import annotations
 
@@ -107,6 +107,18 @@ def unsent_message(final: Final) -> None:
     final.logs[NAME][3].message_read.message_ids.append("msg_1")
 
 
+def stopped_late(final: Final) -> None:
+    stop = StopRequest(
+        requested_by="user:ada", reason="", request_us=6, grace_until_us=10, kill_us=20
+    )
+    final.runs[NAME] = replace(final.runs[NAME], stop=stop, finish_us=60_000_000)
+
+
+def message_twice(final: Final) -> None:
+    final.logs[NAME][2].message_received.message_id = "msg_1"
+    final.logs[NAME][3].message_read.message_ids.extend(["msg_1", "msg_1"])
+
+
 def _numbered(event: Any, number: int) -> Any:
     copy = RunEvent()
     copy.CopyFrom(event)
@@ -114,22 +126,24 @@ def _numbered(event: Any, number: int) -> Any:
     return copy
 
 
-@pytest.mark.parametrize(
-    ("damage", "promise"),
-    [
-        (gap, "p1_ordered"),
-        (lost_event, "p4_atomic"),
-        (wrong_state, "p4_atomic"),
-        (two_ends, "p8_terminal_is_final"),
-        (falling_epoch, "p9_single_owner"),
-        (two_results, "p17_durable_execution"),
-        (repeated, "p17_durable_execution"),
-        (stopping_for_ever, "p16_no_silent_hang"),
-        (begun_after_a_stop, "p10_stop_bound"),
-        (lost_operation, "p4_atomic"),
-        (unsent_message, "p17_durable_execution"),
-    ],
-)
+DAMAGES: dict[Callable[[Final], None], str] = {
+    gap: "p1_ordered",
+    lost_event: "p4_atomic",
+    wrong_state: "p4_atomic",
+    two_ends: "p8_terminal_is_final",
+    falling_epoch: "p9_single_owner",
+    two_results: "p17_durable_execution",
+    repeated: "p17_durable_execution",
+    message_twice: "p17_durable_execution",
+    stopping_for_ever: "p16_no_silent_hang",
+    begun_after_a_stop: "p10_stop_bound",
+    stopped_late: "p10_stop_bound",
+    lost_operation: "p4_atomic",
+    unsent_message: "p17_durable_execution",
+}
+
+
+@pytest.mark.parametrize(("damage", "promise"), DAMAGES.items())
 def test_damage_is_found(damage: Callable[[Final], None], promise: str) -> None:
     final = good()
     damage(final)
