@@ -23,7 +23,6 @@ AGENTS = ("asker", "counter", "crasher", "emitter", "hello", "sleeper", "stubbor
 _HERE = Path(__file__).resolve().parent
 _SOURCES = (".", "src", "gen/python", "clients/python")
 _START_SECONDS = 20.0
-_END_SECONDS = 10.0
 
 
 def targets(names: Sequence[str] = AGENTS) -> list[str]:
@@ -61,7 +60,9 @@ async def serving(
     extra: Sequence[str] = (),
     **settings: Any,
 ) -> AsyncIterator[Server]:
-    """A server in this process, drained at the end. `extra` names agents as `--agents` does."""
+    """A server in this process, drained at the end. `extra` names agents as `--agents` does.
+
+    Whoever uses it judges what it left, as `tests.grpc.spine_server.judged_server` does."""
     values: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "http": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import sys
@@ -13,6 +14,9 @@ from unittest import mock
 
 from onbelay_server.cli.application import main
 from onbelay_server.cli.embedded import EmbeddedServer, private_settings
+from tests.checker import judge
+from tests.grpc.spine_server import final_of
+from tests.recorder import Recording
 
 AGENTS = '''
 from onbelay_agent import Context, Rejected, agent
@@ -120,11 +124,21 @@ class CliServer:
 
 @contextmanager
 def cli_server(folder: Path) -> Iterator[CliServer]:
-    """A server that offers the agents above."""
+    """A server that offers the agents above, judged like every other."""
     file = folder / "cli_agents.py"
     file.write_text(AGENTS, encoding="utf-8")
-    state_dir = folder / "state"
-    settings = private_settings(state_dir, [f"{file}:{name}" for name in NAMES])
-    with EmbeddedServer(settings) as serving:
+    with judged_cli_server(folder / "state", [f"{file}:{name}" for name in NAMES]) as server:
+        yield server
+
+
+@contextmanager
+def judged_cli_server(state_dir: Path, agents: list[str]) -> Iterator[CliServer]:
+    """A server whose database is judged once it has ended. What commands sent and received is not
+    recorded: they are judged by what they print."""
+    with EmbeddedServer(private_settings(state_dir, agents)) as serving:
         assert serving.token is not None
         yield CliServer(serving.grpc_address, serving.token, state_dir)
+    final = asyncio.run(final_of(f"sqlite:///{state_dir / 'onbelay.db'}"))
+    assert final.runs, "there is nothing to judge"
+    broken = judge(Recording(), final)
+    assert not broken, "\n".join(broken[:20])

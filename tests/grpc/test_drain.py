@@ -18,7 +18,7 @@ from onbelay.v1.run_filter_pb2 import RunFilter
 from onbelay.v1.run_request_pb2 import WaitRunRequest
 from onbelay_server.app.watching.watches import Watches
 from tests.checker import judge
-from tests.grpc.spine_server import final_of
+from tests.grpc.spine_server import final_of, judged_server
 from tests.recorder import Recording
 from tests.server import child_server, serving
 
@@ -74,7 +74,7 @@ async def test_a_wait_is_answered_when_the_server_ends(
         return await wait_really(*given, **named)
 
     monkeypatch.setattr(Watches, "wait", wait_noted)
-    async with serving(tmp_path) as server:
+    async with judged_server(tmp_path) as server:
         run_id = await server.client.start("sleeper")
         await server.client.reached(run_id, "BLOCKED")
         wait = asyncio.create_task(server.client.exchange("WaitRun", WaitRunRequest(run_id=run_id)))
@@ -98,5 +98,7 @@ async def test_sigterm_drains_a_server(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(15):
             assert await process.wait() == 0
-    run = (await final_of(server.database)).runs[run_id]
+    final = await final_of(server.database)
+    run = final.runs[run_id]
     assert (run.state, run.owner, run.attempt) == ("QUEUED", None, 0)
+    assert judge(recording, final) == []

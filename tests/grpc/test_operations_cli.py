@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onbelay_server.cli.embedded import EmbeddedServer, private_settings
-from tests.grpc.cli_server import CliServer, onbelay
+from tests.grpc.cli_server import CliServer, judged_cli_server, onbelay
 from tests.server import targets
 
 
@@ -17,9 +16,8 @@ from tests.server import targets
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliServer]:
     state_dir = tmp_path_factory.mktemp("cli") / "state"
     agents = targets(("brancher", "hello", "listener", "orderer", "sleeper"))
-    with EmbeddedServer(private_settings(state_dir, agents)) as serving:
-        assert serving.token is not None
-        yield CliServer(serving.grpc_address, serving.token, state_dir)
+    with judged_cli_server(state_dir, agents) as running:
+        yield running
 
 
 def start(server: CliServer, agent: str, input_json: str = "{}") -> str:

@@ -12,14 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from onbelay.v1 import run_request_pb2
 from onbelay_server import wiring
-from tests.server import serving
+from tests.grpc.spine_server import judged_server
 
 _Response = health_pb2.HealthCheckResponse
 
 
 async def test_health_follows_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "_STORE_CHECK_SECONDS", 0.05)
-    async with serving(tmp_path, agents=["hello"]) as server:
+    async with judged_server(tmp_path, agents=["hello"]) as server:
         file, moved = tmp_path / "onbelay.db", tmp_path / "moved.db"
         async with grpc.aio.insecure_channel(server.address) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
