@@ -262,7 +262,6 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         callers=Callers(
             clock=clock,
             server_version=version("onbelay-server"),
-            features=(),
             limits=CallerLimits(
                 max_request_bytes=limits.request_bytes,
                 max_input_bytes=MAX_INPUT_BYTES,

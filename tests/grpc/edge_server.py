@@ -214,7 +214,6 @@ async def edged(limits: EdgeLimits | None = None, **options: Any) -> AsyncIterat
     callers = Callers(
         clock=clock,
         server_version="0.1.0",
-        features=("test",),
         limits=CallerLimits(
             max_request_bytes=1, max_input_bytes=2, max_artifact_bytes=3, max_streams=4
         ),

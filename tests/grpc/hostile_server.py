@@ -113,7 +113,7 @@ async def hostile_server() -> AsyncIterator[Seeds]:
     limits = CallerLimits(
         max_request_bytes=1, max_input_bytes=1, max_artifact_bytes=1, max_streams=1
     )
-    callers = Callers(clock=clock, server_version="0", features=(), limits=limits)
+    callers = Callers(clock=clock, server_version="0", limits=limits)
     services.append(Service(ACCESS_SERVICE, [AccessCalls(callers, services)]))
     server = GrpcServer(
         services,

@@ -28,19 +28,15 @@ class Introduction:
     credential: Credential | None
     limits: CallerLimits
     server_version: str
-    features: tuple[str, ...]
     now_us: int
 
 
 class Callers:
     """Introduces callers to the server."""
 
-    def __init__(
-        self, *, clock: Clock, server_version: str, features: tuple[str, ...], limits: CallerLimits
-    ) -> None:
+    def __init__(self, *, clock: Clock, server_version: str, limits: CallerLimits) -> None:
         self._clock = clock
         self._server_version = server_version
-        self._features = features
         self._limits = limits
 
     def get_caller(self, principal: Principal, credential: Credential | None) -> Introduction:
@@ -50,6 +46,5 @@ class Callers:
             credential=credential,
             limits=self._limits,
             server_version=self._server_version,
-            features=self._features,
             now_us=self._clock.now_us(),
         )

@@ -12,7 +12,10 @@ from onbelay_server.domain.agent import AgentRevision
 
 
 class Replay(StrEnum):
-    """What a harness can do after its worker is gone."""
+    """What a harness can do after its worker is gone.
+
+    Those there are all keep the journal, so nobody asks yet. It is declared for the kinds MODEL and
+    HTTP, which may not: the engine must never start a ONCE run a second time."""
 
     JOURNALED = "JOURNALED"
     """Runs from the top with recorded answers."""

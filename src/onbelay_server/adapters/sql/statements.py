@@ -119,7 +119,6 @@ class Statements:
             [requests.tenant, requests.principal, requests.method, requests.request_id],
         )
         self._enlist = enlist_text(sql)
-        self.leases = Lookup(sql, [_RUNS.id, _RUNS.epoch], [_RUNS.owner])
 
     def writes(self, changes: Changes, ordinal: int) -> list[Statement]:
         """The changes of one transaction, one batched statement a table and kind of change.

@@ -78,7 +78,6 @@ class Model:
     among_matches: dict[str, tuple[float, ...]]
     among_others: dict[str, tuple[float, ...]]
     share_of_matches: float
-    iterations: int
 
     def scores(self, evidence: Evidence) -> Floats:
         """Log-odds (nats) of "same entity" for each pair; positive is likelier than not."""
@@ -134,8 +133,7 @@ def learn(
     sizes = {"name": len(NameLevel) - 1, "place": len(PlaceLevel) - 1,
              "phone": len(ContactLevel) - 1, "email": len(ContactLevel) - 1}  # fmt: skip
     model = _start(sizes, all_pairs, profiles)
-    done = 0
-    for done in range(1, _ITERATIONS + 1):
+    for _ in range(_ITERATIONS):
         chance_here = probabilities(model.scores(evidence))
         chance_rest = probabilities(model.scores(rest))
         matches: dict[str, tuple[float, ...]] = {}
@@ -161,7 +159,7 @@ def learn(
         for field in sizes:
             before = np.array(model.among_matches[field])
             moved = max(moved, float(np.abs(np.array(matches[field]) - before).max()))
-        model = Model(matches, others, share, done)
+        model = Model(matches, others, share)
         if moved < 1e-4:
             break
     return model
@@ -197,7 +195,6 @@ def _start(sizes: dict[str, int], all_pairs: float, profiles: int) -> Model:
         {field: tuple(prior[0].tolist()) for field, prior in priors.items()},
         {field: tuple(prior[1].tolist()) for field, prior in priors.items()},
         float(np.clip(profiles / all_pairs, 1e-9, 0.25)),
-        0,
     )
 
 

@@ -27,7 +27,6 @@ def report_html(
     approved: dict[str, str] | None = None,
     rejected: str | None = None,
     expired: bool = False,
-    on_picture: Callable[[int, int], None] | None = None,
 ) -> str:
     """The report on `resolution` under the proposal `rules`. `approved` is {by, comment};
     `rejected` is what the person said when nothing was to be applied, `expired` that nobody did."""
@@ -38,10 +37,8 @@ def report_html(
         "certainty": lambda: pictures.certainty_picture(resolution),
         "sizes": lambda: pictures.sizes_picture(resolution),
     }
-    for done, (name, draw) in enumerate(jobs.items()):
+    for name, draw in jobs.items():
         drawn[name] = _data_url(draw())
-        if on_picture is not None:
-            on_picture(done + 1, len(jobs))
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,

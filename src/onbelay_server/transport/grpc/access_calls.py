@@ -30,7 +30,6 @@ class AccessCalls:
             caller=_caller(found),
             server=access_pb2.ServerInfo(
                 version=found.server_version,
-                features=found.features,
                 unbuilt_methods=self._unbuilt,
                 server_time=to_timestamp(found.now_us),
             ),

@@ -15,8 +15,5 @@ class Call:
     caller: Principal
     method: str
     """Its path, as `/onbelay.v1.RunService/StartRun`."""
-    deadline_seconds: float | None
-    """What was left when it began: the client's deadline, for unary calls never more than the
-    server's own limit. None for a stream whose client gave none."""
     credential: Credential | None = None
     """How the caller proved who it is, for those who tell it about itself."""

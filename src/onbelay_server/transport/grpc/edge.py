@@ -46,7 +46,7 @@ class EdgeLimits:
     """What one call and one caller may take."""
 
     unary_seconds: float = 60.0
-    """Longest unary call; its client may ask for less."""
+    """Longest unary call. gRPC itself ends one whose client asked for less."""
     request_bytes: int = 4 * 2**20
     response_bytes: int = 4 * 2**20
     calls_per_principal: int = 512
@@ -148,12 +148,9 @@ class Edge(grpc.GenericRpcHandler):
         self, method: Method, bearer: Bearer, context: Context, log: CallLog
     ) -> bytes:
         assert method.unary is not None
-        remaining: float | None = context.time_remaining()
-        longest = self._limits.unary_seconds
-        seconds = longest if remaining is None else min(remaining, longest)
         async with self._own_deadline():
             request = await self._request(method, context, log)
-            reply = await method.unary(request, _call(method, bearer, seconds))
+            reply = await method.unary(request, _call(method, bearer))
         return self._encoded(reply, log)
 
     def _stream(self, method: Method, bearer: Bearer) -> Handler:
@@ -175,8 +172,7 @@ class Edge(grpc.GenericRpcHandler):
         assert method.stream is not None
         async with self._own_deadline():
             request = await self._request(method, context, log)
-        remaining: float | None = context.time_remaining()
-        replies = method.stream(request, _call(method, bearer, remaining))
+        replies = method.stream(request, _call(method, bearer))
         async with aclosing(replies):
             async for reply in replies:
                 data = self._encoded(reply, log)
@@ -279,8 +275,8 @@ def draining_refusal() -> Unavailable:
     return Unavailable("the server is shutting down", reason="DRAINING")
 
 
-def _call(method: Method, bearer: Bearer, deadline_seconds: float | None) -> Call:
-    return Call(bearer.caller, method.path, deadline_seconds, bearer.credential)
+def _call(method: Method, bearer: Bearer) -> Call:
+    return Call(bearer.caller, method.path, bearer.credential)
 
 
 def _too_large(what: str, size_bytes: int, limit_bytes: int) -> ResourceExhausted:

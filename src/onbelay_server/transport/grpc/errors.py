@@ -1,4 +1,6 @@
-"""How refusals look on the wire: one table of codes, one of reasons, one status message."""
+"""How refusals look on the wire: one table of codes and one status message.
+
+The reasons are those of the contract's enum ErrorReason."""
 
 from __future__ import annotations
 

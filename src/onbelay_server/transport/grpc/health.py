@@ -23,7 +23,6 @@ class Health:
     def __init__(self, services: Iterable[str]) -> None:
         self._servicer = health_aio.HealthServicer()
         self._names = ("", *services)
-        self.is_serving = False
 
     async def serve(self) -> None:
         """Everything is up."""
@@ -35,7 +34,6 @@ class Health:
 
     async def close(self) -> None:
         """Shutting down; nothing takes it back."""
-        self.is_serving = False
         await self._servicer.enter_graceful_shutdown()
 
     def methods(self) -> Mapping[str, NativeMethod]:
@@ -50,7 +48,6 @@ class Health:
         state = _Response.SERVING if serving else _Response.NOT_SERVING
         for name in self._names:
             await self._servicer.set(name, state)
-        self.is_serving = serving
 
     async def _check(self, requests: AsyncIterator[bytes], context: Any) -> None:
         request = await _only(requests)

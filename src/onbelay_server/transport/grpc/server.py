@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import grpc
 import grpc.aio
@@ -44,14 +44,6 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     ("grpc.enable_channelz", 0),
 )
-
-
-class Drain(Protocol):
-    """Something that takes its leave: no new work, the work at hand finished, then gone."""
-
-    async def drain(self, grace_seconds: float) -> None:
-        """Return when it is down, after little more than `grace_seconds` at the latest."""
-        ...
 
 
 class ListenError(Exception):
