@@ -156,7 +156,6 @@ class House:
             body_sha256=body_digest(kind, title, body, "null", schema),
             answer_schema_json=schema,
             evidence_artifact_id=evidence_artifact_id,
-            requested_by=run.agent_name,
             create_us=now_us,
             expire_us=now_us + expires_in_us,
         )

@@ -57,7 +57,6 @@ def make_approval(approval_id: str, run: Run, **fields: Any) -> Approval:
         "title": "May I?",
         "body": "please",
         "body_sha256": "0" * 64,
-        "requested_by": run.agent_name,
         "create_us": run.create_us,
         "expire_us": None,
     }

@@ -183,7 +183,7 @@ FILLING = {
     "approvals": f"""SELECT 'a' || n, 'acme', {_ID}, {_ID}, 'step', 'agt_' || n % 40,
     CASE WHEN n % 9 = 0 THEN 'user:ada' ELSE 'user:bob' END,
     CASE WHEN n % 5 = 0 THEN '["user:ada"]' ELSE '[]' END, 'PLAN', '', '', '', '', '', '', '[]',
-    '', {T0} + n, CASE WHEN n % 8 = 0 THEN 'PENDING' ELSE 'DECIDED' END, NULL, NULL, '', NULL, '',
+    {T0} + n, CASE WHEN n % 8 = 0 THEN 'PENDING' ELSE 'DECIDED' END, NULL, NULL, '', NULL, '',
     '' FROM generate_series(1, {RUNS}) AS n""",
     "operations": f"""SELECT 'o' || n, 'acme', {_ID}, {_ID}, 'user:bob' || n % 9,
     'user:owner', 'step', 'export', '', '', {T0} + n, 'OPEN', NULL, NULL, '', NULL, NULL

@@ -42,11 +42,11 @@ class Approval:
     body_sha256: str
     evidence_json: str = "null"
     evidence_artifact_id: str = ""
+    """An artifact that whoever may decide may read too. Kept, listed and shown; no call of an agent
+    sets it yet."""
     answer_schema_json: str = ""
     """QUESTION: JSON Schema of the answer."""
     calls: Sequence[ApprovedCall] = ()
-    requested_by: str
-    """The agent's name."""
     create_us: int
     expire_us: int | None
     decide_us: int | None = None

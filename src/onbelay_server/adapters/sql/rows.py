@@ -230,7 +230,6 @@ def approval_values(row: Approval) -> tuple[object, ...]:
         row.evidence_artifact_id,
         row.answer_schema_json,
         _dumps(calls),
-        row.requested_by,
         row.create_us,
         row.state.value,
         row.expire_us,
@@ -263,15 +262,14 @@ def approval_from(row: Row) -> Approval:
             ApprovedCall(tool=tool, risk=Risk(risk), arguments_json=arguments, sha256=sha256)
             for tool, risk, arguments, sha256 in json.loads(row[15])
         ),
-        requested_by=row[16],
-        create_us=row[17],
-        state=ApprovalState(row[18]),
-        expire_us=row[19],
-        decide_us=row[20],
-        decided_by=row[21],
-        decision=None if row[22] is None else Decision(row[22]),
-        comment=row[23],
-        answer_json=row[24],
+        create_us=row[16],
+        state=ApprovalState(row[17]),
+        expire_us=row[18],
+        decide_us=row[19],
+        decided_by=row[20],
+        decision=None if row[21] is None else Decision(row[21]),
+        comment=row[22],
+        answer_json=row[23],
     )
 
 

@@ -193,7 +193,6 @@ approvals = Table(
     _text("evidence_artifact_id"),
     _text("answer_schema_json"),
     _text("calls"),
-    _text("requested_by"),
     _time("create_us"),
     _text("state"),
     _time("expire_us", null=True),

@@ -100,7 +100,6 @@ class Asking:
             body_sha256=digest,
             evidence_json=asked.evidence_json,
             answer_schema_json=asked.schema_json,
-            requested_by=run.agent_name,
             create_us=now_us,
             expire_us=expire_us,
         )
