@@ -24,13 +24,14 @@ class Trigger(StrEnum):
     """What moves a run on."""
 
     CLAIM = "claim"
-    """A worker takes it: ready_at reached, its session free, a slot of its tenant free."""
+    """A worker takes it once its ready time has come. That each tenant gets its share is the
+    dispatcher's doing, not a condition."""
     PARK = "park"
     """Every branch waits for somebody else; the lease goes back."""
     RESOLVE = "resolve"
     """One of the things it waits for came."""
     REVIEW = "review"
-    """The result needs a person's acceptance."""
+    """The result needs a person's acceptance. Nothing triggers it yet, nor what follows."""
     ACCEPT = "accept"
     """The result was accepted."""
     PAUSE = "pause"
