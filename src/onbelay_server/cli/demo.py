@@ -24,14 +24,8 @@ from onbelay_server.cli.terminal import out, person_present, print_table, size
 
 app = typer.Typer()
 
-EXAMPLE = ("examples", "chicago-early-childhood.csv")
-WHAT_IT_IS = {
-    "cleaned.csv": "one row an entity, with the best value of each column",
-    "entities.csv": "for every input row the entity it belongs to",
-    "report.html": "profile, rules and their effect, quality: open it in a browser",
-    "lineage.json": "from every output row to its input rows, for programs",
-    "lineage.svg": "the same as a picture",
-}
+EXPECTED = {str(one["name"]): str(one["description"]) for one in BLUEPRINT["output_artifacts"]}
+"""The files it leaves, each with what it is."""
 
 
 @app.command("demo")
@@ -61,15 +55,17 @@ def demo(
 def _run(connection: Connection, output: Path, state_dir: Path, *, approves: bool) -> ExitCode:
     client = connection.client
     console = out()
-    example = importlib.resources.files("onbelay_server.blueprints.data_cleanup").joinpath(*EXAMPLE)
-    table = client.artifacts.put(example.read_bytes(), "input.csv", media_type="text/csv")
+    example = BLUEPRINT["example"]
+    ((name, path),) = example["artifacts"].items()
+    source = importlib.resources.files("onbelay_server.blueprints.data_cleanup").joinpath(path)
+    table = client.artifacts.put(source.read_bytes(), name, media_type="text/csv")
     started = client.runs.start(
         str(BLUEPRINT["name"]),
-        {},
-        files={"input.csv": table.artifact.id},
+        example["input"],
+        files={name: table.artifact.id},
         title="Demo: early-childhood sites of Chicago",
     )
-    console.print(Text(f"{example.name}: {size(table.artifact.size_bytes)}, run {started.run.id}"))
+    console.print(Text(f"{source.name}: {size(table.artifact.size_bytes)}, run {started.run.id}"))
 
     def approve(approval: pb.Approval) -> bool:
         console.print(Text("Approved by the demo: nobody was asked.", style="yellow"))
@@ -85,7 +81,7 @@ def _run(connection: Connection, output: Path, state_dir: Path, *, approves: boo
     )
     run = follower.follow(started.run.id)
     fetched = _fetch(client, run.id, output)
-    missing = [name for name in _expected() if name not in fetched]
+    missing = [name for name in EXPECTED if name not in fetched]
     code = code_of_run(run)
     if code is not ExitCode.SUCCEEDED:
         print_output(run, console)
@@ -97,14 +93,10 @@ def _run(connection: Connection, output: Path, state_dir: Path, *, approves: boo
     return code
 
 
-def _expected() -> list[str]:
-    return [str(each["name"]) for each in BLUEPRINT["output_artifacts"]]
-
-
 def _fetch(client: Client, run_id: str, output: Path) -> dict[str, pb.Artifact]:
     fetched: dict[str, pb.Artifact] = {}
     for artifact in newest(client.artifacts.each(run_id)):
-        if artifact.name in _expected():
+        if artifact.name in EXPECTED:
             client.artifacts.download(artifact.id, target_in(output, artifact.name))
             fetched[artifact.name] = artifact
     return fetched
@@ -117,12 +109,8 @@ def _print_files(console: Console, output: Path, fetched: dict[str, pb.Artifact]
     print_table(
         ["FILE", "SIZE", "WHAT IT IS"],
         (
-            [
-                str(output / name),
-                size(fetched[name].size_bytes),
-                WHAT_IT_IS.get(name, fetched[name].media_type),
-            ]
-            for name in _expected()
+            [str(output / name), size(fetched[name].size_bytes), what]
+            for name, what in EXPECTED.items()
             if name in fetched
         ),
     )

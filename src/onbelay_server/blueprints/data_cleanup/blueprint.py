@@ -12,20 +12,27 @@ BLUEPRINT: Final[dict[str, Any]] = {
         "person to approve the rules with the evidence for each, applies them, and leaves the "
         "cleaned table, the entity of every row, a report and the lineage."
     ),
-    "harness": "subprocess",
     # A person looks at rules when they have time: days, not an hour.
     "limits": {"approval_seconds": 7 * 86_400},
     "target": "onbelay_server.blueprints.data_cleanup:data_cleanup",
-    "extra": "cleanup",
-    "input_artifacts": [
-        {"name": "input.csv", "media_type": "text/csv", "required": True},
-    ],
     "output_artifacts": [
-        {"name": "cleaned.csv", "media_type": "text/csv"},
-        {"name": "entities.csv", "media_type": "text/csv"},
-        {"name": "report.html", "media_type": "text/html"},
-        {"name": "lineage.json", "media_type": "application/json"},
-        {"name": "lineage.svg", "media_type": "image/svg+xml"},
+        {
+            "name": "cleaned.csv",
+            "description": "one row an entity, with the best value of each column",
+        },
+        {
+            "name": "entities.csv",
+            "description": "for every input row the entity it belongs to",
+        },
+        {
+            "name": "report.html",
+            "description": "profile, rules and their effect, quality: open it in a browser",
+        },
+        {
+            "name": "lineage.json",
+            "description": "from every output row to its input rows, for programs",
+        },
+        {"name": "lineage.svg", "description": "the same as a picture"},
     ],
     "input_schema": {
         "type": "object",
@@ -68,6 +75,7 @@ BLUEPRINT: Final[dict[str, Any]] = {
             },
         },
     },
+    # What the demo runs; the paths are in this folder.
     "example": {
         "input": {},
         "artifacts": {"input.csv": "examples/chicago-early-childhood.csv"},
