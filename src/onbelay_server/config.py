@@ -140,6 +140,16 @@ class Settings(BaseSettings):
         return self.state_dir / "developer-token"
 
     @property
+    def operation_key_path(self) -> Path:
+        """Where the key is kept that the tokens of operations are made with."""
+        return self.state_dir / "operation-key"
+
+    @property
+    def page_key_path(self) -> Path:
+        """Where the key is kept that page tokens are signed with."""
+        return self.state_dir / "page-token-key"
+
+    @property
     def blobs_dir(self) -> Path:
         """Where the bytes of artifacts are kept."""
         return self.state_dir / "blobs"

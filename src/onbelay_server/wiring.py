@@ -180,7 +180,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     exhausted = asyncio.Event()
     clock, codec, wakeup = SystemClock(), ProtoEventCodec(), LocalWakeup()
     people, token = _credentials(settings, clock)
-    operation_tokens = OperationTokens(load_signing_key(settings.state_dir / "operation-key"))
+    operation_tokens = OperationTokens(load_signing_key(settings.operation_key_path))
     credentials = OperationCredentials(people, operation_tokens)
     tls = _tls(settings)
     if settings.sqlite_path is not None:
@@ -240,7 +240,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
     uploads = Uploads(blobs, clock, max_bytes=settings.max_artifact_bytes)
     stack.push_async_callback(uploads.close)
     artifacts = Artifacts(store, blobs, uploads, clock)
-    tokens = PageTokens(load_signing_key(settings.state_dir / "page-token-key"))
+    tokens = PageTokens(load_signing_key(settings.page_key_path))
     limits = EdgeLimits()
     services = contract_services(
         run_calls=[

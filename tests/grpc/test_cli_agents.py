@@ -106,6 +106,32 @@ def test_doctor_tells_good_from_wrong(server: CliServer, tmp_path: Path) -> None
     assert "secret" not in ended.out
 
 
+def test_doctor_looks_at_what_the_servers_options_name(tmp_path: Path) -> None:
+    tokens, key, cert = tmp_path / "tokens.toml", tmp_path / "key.pem", tmp_path / "cert.pem"
+    options = ["--state-dir", str(tmp_path), "--tokens-file", str(tokens)]
+    options += ["--tls-cert", str(cert), "--tls-key", str(key), "--listen", "127.0.0.1:0"]
+    wrong = _wrong("doctor", "--json", *options, "--http", "off", "--server", "127.0.0.1:1")
+    assert str(tokens) in wrong["tokens file"]
+    assert str(cert) in wrong["tls"]
+
+    tokens.write_text('[[tokens]]\ntenant = "acme"\n')
+    for path in (tokens, key, cert, tmp_path / "operation-key", tmp_path / "page-token-key"):
+        path.touch(mode=0o644)
+    wrong = _wrong("doctor", "--json", *options, "--http", "off", "--server", "127.0.0.1:1")
+    assert "tokens.0.user" in wrong["tokens file"]
+    assert "do not fit" in wrong["tls"]
+    for name in ("tokens.toml", "key.pem", "operation-key", "page-token-key"):
+        assert f"{name} (644)" in wrong["permissions"]
+    assert "cert.pem" not in wrong["permissions"]
+
+
+def _wrong(*command: str) -> dict[str, str]:
+    """What is wrong, by the name of the check."""
+    ended = onbelay(*command)
+    assert ended.code == 1, ended
+    return {one["name"]: one["text"] for one in json.loads(ended.out) if one["verdict"] == "wrong"}
+
+
 def test_backup_can_be_served_from(server: CliServer, tmp_path: Path) -> None:
     given = tmp_path / "in.txt"
     given.write_text("kept")

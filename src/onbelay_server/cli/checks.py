@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import shutil
 import socket
+import ssl
 import stat
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from onbelay_client import OnbelayError, Unavailable, connect
 from onbelay_client.protojson import to_datetime
 from onbelay_server.adapters.clock import SystemClock
 from onbelay_server.adapters.codec import ProtoEventCodec
+from onbelay_server.adapters.credentials.tokens_file import TokensFile, TokensFileError
 from onbelay_server.adapters.sql import SqlStore, StoreError
 from onbelay_server.adapters.sql.schema import head
 from onbelay_server.adapters.sql.snapshot import SQLITE_VERSION, checkpoints_are_safe, look
@@ -110,6 +112,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 def check_secrets(settings: Settings) -> Iterator[Finding]:
     """Whether others on this machine can read what they must not."""
     paths = [settings.state_dir, settings.token_path]
+    paths += [settings.operation_key_path, settings.page_key_path]
     paths += [path for path in (settings.tokens_file, settings.tls_key) if path is not None]
     if settings.sqlite_path is not None:
         paths.append(settings.sqlite_path)
@@ -118,8 +121,6 @@ def check_secrets(settings: Settings) -> Iterator[Finding]:
         try:
             mode = path.stat().st_mode
         except FileNotFoundError:
-            if path in (settings.tokens_file, settings.tls_key):
-                yield Finding("permissions", Verdict.WRONG, f"{path} is not there")
             continue
         except OSError as error:
             yield Finding("permissions", Verdict.WRONG, f"{path}: {error.strerror}")
@@ -133,6 +134,40 @@ def check_secrets(settings: Settings) -> Iterator[Finding]:
         yield Finding("permissions", Verdict.WRONG, text)
     else:
         yield Finding("permissions", Verdict.OK, f"{settings.state_dir}")
+
+
+def check_tokens_file(settings: Settings) -> Iterator[Finding]:
+    """Whether `serve` would understand the tokens file, if there is to be one."""
+    path = settings.tokens_file
+    if path is None:
+        return
+    try:
+        tenants = TokensFile(path, SystemClock()).tenants()
+    except TokensFileError as error:
+        yield Finding("tokens file", Verdict.WRONG, str(error))
+    else:
+        yield Finding("tokens file", Verdict.OK, f"{path}, tenants: {', '.join(sorted(tenants))}")
+
+
+def check_tls(settings: Settings) -> Iterator[Finding]:
+    """Whether certificate and key, if there are to be some, can be read and belong together."""
+    cert, key = settings.tls_cert, settings.tls_key
+    if cert is None or key is None:
+        return
+    for path in (cert, key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            yield Finding("tls", Verdict.WRONG, f"{path}: {error.strerror}")
+            return
+    try:
+        # An empty password: without one a key that has one would be asked for at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except ssl.SSLError:
+        text = f"{cert} and {key} do not fit, are not PEM, or the key has a password"
+        yield Finding("tls", Verdict.WRONG, text)
+    else:
+        yield Finding("tls", Verdict.OK, f"{cert}")
 
 
 def check_space(settings: Settings) -> Iterator[Finding]:

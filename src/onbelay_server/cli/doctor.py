@@ -13,7 +13,16 @@ from rich.text import Text
 
 from onbelay_server.cli.connection import DEFAULT_SERVER, server_was_named
 from onbelay_server.cli.outcome import ExitCode
-from onbelay_server.cli.serving import Database, Http, Listen, StateDir, settings_of
+from onbelay_server.cli.serving import (
+    Database,
+    Http,
+    Listen,
+    StateDir,
+    TlsCert,
+    TlsKey,
+    TokensFile,
+    settings_of,
+)
 from onbelay_server.cli.terminal import print_table
 from onbelay_server.config import Settings
 
@@ -40,10 +49,21 @@ def doctor(
     http: Http = None,
     database: Database = None,
     state_dir: StateDir = None,
+    tokens_file: TokensFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:
     """Check this machine's settings and a server; exit 1 when something is wrong."""
-    settings = settings_of(listen=listen, http=http, database=database, state_dir=state_dir)
+    settings = settings_of(
+        listen=listen,
+        http=http,
+        database=database,
+        state_dir=state_dir,
+        tokens_file=tokens_file,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
     findings = list(_findings(settings, server, api_key, ca_cert))
     if as_json:
         rows = [{"name": f.name, "verdict": f.verdict, "text": f.text} for f in findings]
@@ -70,12 +90,16 @@ def _findings(
         check_server,
         check_space,
         check_sqlite,
+        check_tls,
+        check_tokens_file,
     )
 
     yield from check_python()
     yield from check_sqlite()
     yield from check_database(settings)
     yield from check_secrets(settings)
+    yield from check_tokens_file(settings)
+    yield from check_tls(settings)
     yield from check_space(settings)
     token = api_key or _developer_token(settings)
     answers = list(check_server(server, token, ca_cert, was_named=server_was_named(server)))

@@ -36,6 +36,11 @@ Database = Annotated[
 StateDir = Annotated[
     Path | None, typer.Option(help="Folder of token, keys, database and files.", file_okay=False)
 ]
+TokensFile = Annotated[
+    Path | None, typer.Option(help="Who may call; by default a developer token.")
+]
+TlsCert = Annotated[Path | None, typer.Option(help="Certificate chain in PEM.")]
+TlsKey = Annotated[Path | None, typer.Option(help="Private key in PEM.")]
 Agents = Annotated[
     list[str] | None, typer.Option(help="module:function or file.py:function; repeatable.")
 ]
@@ -69,11 +74,9 @@ def serve(
     state_dir: StateDir = None,
     agents: Agents = None,
     tools: Annotated[list[str] | None, typer.Option(help="Module with tools; repeatable.")] = None,
-    tokens_file: Annotated[
-        Path | None, typer.Option(help="Who may call; by default a developer token.")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain in PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Private key in PEM.")] = None,
+    tokens_file: TokensFile = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Other addresses than loopback without TLS.")
     ] = None,
