@@ -12,8 +12,9 @@ from rich.text import Text
 from onbelay_client import contract as pb
 from onbelay_client.protojson import from_json, to_json
 from onbelay_server.cli.connection import Connection, command
+from onbelay_server.cli.listing import Limit, PageToken, show_page
 from onbelay_server.cli.outcome import ExitCode
-from onbelay_server.cli.terminal import age, out, person_present, print_fields, print_table, safe
+from onbelay_server.cli.terminal import age, out, person_present, print_fields, safe
 
 app = typer.Typer(no_args_is_help=True, help="Make, change and list agents.")
 
@@ -22,8 +23,6 @@ AgentFile = Annotated[
     str, typer.Argument(help="File with the agent as protobuf JSON; - is stdin.", metavar="FILE")
 ]
 Etag = Annotated[str, typer.Option(help="Only if nobody changed it since; see `agents get`.")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")]
-PageToken = Annotated[str, typer.Option(help="next_page_token of the page before.")]
 
 
 @command(app, "list")
@@ -37,10 +36,9 @@ def list_agents(
     reply = connection.client.agents.list(
         name_prefix=prefix, page_size=limit, page_token=page_token
     )
-    if connection.as_json:
-        connection.print_json(reply)
-        return
-    print_table(
+    show_page(
+        connection,
+        reply,
         ["NAME", "AGENT", "REVISION", "FROM", "DESCRIPTION"],
         (
             [
@@ -53,8 +51,6 @@ def list_agents(
             for each in reply.agents
         ),
     )
-    if reply.next_page_token:
-        connection.say(f"More: --page-token {reply.next_page_token}")
 
 
 @command(app, "get")
@@ -137,15 +133,12 @@ def list_revisions(
 ) -> None:
     """Show an agent's revisions, newest first."""
     reply = connection.client.agents.revisions(agent, page_size=limit, page_token=page_token)
-    if connection.as_json:
-        connection.print_json(reply)
-        return
-    print_table(
+    show_page(
+        connection,
+        reply,
         ["REVISION", "MADE", "BY"],
         ([str(each.revision), age(each.create_time), each.created_by] for each in reply.revisions),
     )
-    if reply.next_page_token:
-        connection.say(f"More: --page-token {reply.next_page_token}")
 
 
 @command(app, "validate")
@@ -166,15 +159,12 @@ def validate_agent(connection: Connection, file: AgentFile) -> None:
 def list_blueprints(connection: Connection, limit: Limit = 50, page_token: PageToken = "") -> None:
     """Show the server's ready-made agents."""
     reply = connection.client.agents.blueprints(page_size=limit, page_token=page_token)
-    if connection.as_json:
-        connection.print_json(reply)
-        return
-    print_table(
+    show_page(
+        connection,
+        reply,
         ["BLUEPRINT", "TITLE", "FILES IT LEAVES"],
         ([each.name, each.title, ", ".join(each.expected_artifacts)] for each in reply.blueprints),
     )
-    if reply.next_page_token:
-        connection.say(f"More: --page-token {reply.next_page_token}")
 
 
 @command(app, "fork")

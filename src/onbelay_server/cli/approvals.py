@@ -11,8 +11,9 @@ from onbelay_client import contract as pb
 from onbelay_client.protojson import to_datetime
 from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.decision import answer_json, check_decidable, show
+from onbelay_server.cli.listing import Limit, PageToken, show_page
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
-from onbelay_server.cli.terminal import age, out, person_present, print_fields, print_table
+from onbelay_server.cli.terminal import age, out, person_present, print_fields
 
 app = typer.Typer(no_args_is_help=True, help="See what runs ask people, and decide it.")
 
@@ -37,8 +38,8 @@ def list_approvals(
     agent: Annotated[str, typer.Option(help="Asked by this agent.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="Decided ones too.")] = False,
     mine: Annotated[bool, typer.Option("--mine", help="Only what you may decide now.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
-    page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
+    limit: Limit = 50,
+    page_token: PageToken = "",
 ) -> None:
     """Show approvals that wait, newest first."""
     reply = connection.client.approvals.list(
@@ -49,11 +50,10 @@ def list_approvals(
         page_size=limit,
         page_token=page_token,
     )
-    if connection.as_json:
-        connection.print_json(reply)
-        return
     now = to_datetime(reply.server_time)
-    print_table(
+    show_page(
+        connection,
+        reply,
         ["APPROVAL", "RUN", "KIND", "STATE", "ASKED", "TITLE"],
         (
             [
@@ -67,8 +67,6 @@ def list_approvals(
             for each in reply.approvals
         ),
     )
-    if reply.next_page_token:
-        connection.say(f"More: --page-token {reply.next_page_token}")
 
 
 @command(app, "get")

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from onbelay_client import contract as pb
 from onbelay_server.cli.connection import Connection, command
+from onbelay_server.cli.listing import Limit, PageToken, show_page
 from onbelay_server.cli.outcome import CommandFailed
-from onbelay_server.cli.terminal import out, print_table, safe, size
+from onbelay_server.cli.terminal import out, safe, size
 
 app = typer.Typer(no_args_is_help=True, help="Fetch the files of a run, or upload some.")
 
@@ -22,23 +23,20 @@ app = typer.Typer(no_args_is_help=True, help="Fetch the files of a run, or uploa
 def list_artifacts(
     connection: Connection,
     run_id: Annotated[str, typer.Argument(help="Id of the run.", metavar="RUN")],
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
-    page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
+    limit: Limit = 50,
+    page_token: PageToken = "",
 ) -> None:
     """Show the files of a run, in the order in which they were saved."""
     reply = connection.client.artifacts.list(run_id, page_size=limit, page_token=page_token)
-    if connection.as_json:
-        connection.print_json(reply)
-        return
-    print_table(
+    show_page(
+        connection,
+        reply,
         ["ARTIFACT", "NAME", "SIZE", "TYPE", "SHA-256"],
         (
             [each.id, each.name, size(each.size_bytes), each.media_type, each.sha256[:16]]
             for each in reply.artifacts
         ),
     )
-    if reply.next_page_token:
-        connection.say(f"More: --page-token {reply.next_page_token}")
 
 
 @command(app, "get")

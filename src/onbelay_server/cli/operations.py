@@ -11,8 +11,9 @@ from onbelay_client import contract as pb
 from onbelay_client.protojson import to_datetime
 from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.event_line import name_of_error
+from onbelay_server.cli.listing import Limit, PageToken, show_page
 from onbelay_server.cli.parsing import read_input
-from onbelay_server.cli.terminal import age, out, print_fields, print_table
+from onbelay_server.cli.terminal import age, out, print_fields
 
 app = typer.Typer(no_args_is_help=True, help="See what runs began outside, and finish it.")
 
@@ -29,8 +30,8 @@ def list_operations(
     connection: Connection,
     run: Annotated[str, typer.Option(help="Of this run.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="Finished ones too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
-    page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
+    limit: Limit = 50,
+    page_token: PageToken = "",
 ) -> None:
     """Show operations that are open, newest first."""
     reply = connection.client.operations.list(
@@ -39,19 +40,16 @@ def list_operations(
         page_size=limit,
         page_token=page_token,
     )
-    if connection.as_json:
-        connection.print_json(reply)
-        return
     now = to_datetime(reply.server_time)
-    print_table(
+    show_page(
+        connection,
+        reply,
         ["OPERATION", "RUN", "STATE", "BEGUN", "NAME"],
         (
             [each.id, each.run_id, state_name(each), age(each.create_time, now), each.name]
             for each in reply.operations
         ),
     )
-    if reply.next_page_token:
-        connection.say(f"More: --page-token {reply.next_page_token}")
 
 
 @command(app, "get")

@@ -13,6 +13,7 @@ from onbelay_client import is_final
 from onbelay_client.protojson import to_datetime
 from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.following import Follower, watching
+from onbelay_server.cli.listing import Limit, PageToken, show_page
 from onbelay_server.cli.outcome import NEEDS_PERSON, ExitCode, code_of_run
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
 from onbelay_server.cli.run_view import pause_text
@@ -22,7 +23,6 @@ from onbelay_server.cli.terminal import (
     out,
     person_present,
     print_fields,
-    print_table,
     state_name,
     state_text,
 )
@@ -52,8 +52,8 @@ def list_runs(
     label: Labels = None,
     parent: Annotated[str, typer.Option(help="Only what this run started.")] = "",
     roots: Annotated[bool, typer.Option("--roots", help="No child runs.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
-    page_token: Annotated[str, typer.Option(help="next_page_token of the page before.")] = "",
+    limit: Limit = 50,
+    page_token: PageToken = "",
     full: Annotated[bool, typer.Option("--full", help="With input and output.")] = False,
 ) -> None:
     """Show runs, newest first."""
@@ -64,10 +64,9 @@ def list_runs(
         page_token=page_token,
         full=full,
     )
-    if connection.as_json:
-        connection.print_json(reply)
-        return
-    print_table(
+    show_page(
+        connection,
+        reply,
         ["RUN", "AGENT", "STATE", "STARTED", "TITLE", "PARENT"],
         (
             [
@@ -81,8 +80,6 @@ def list_runs(
             for run in reply.runs
         ),
     )
-    if reply.next_page_token:
-        connection.say(f"More: --page-token {reply.next_page_token}")
 
 
 @command(app, "get")
