@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -71,6 +72,8 @@ from onbelay_server.transport.http.server import HttpServer
 
 log = logging.getLogger(__name__)
 
+_FAILPOINTS = "ONBELAY_FAILPOINTS"
+"""For tests alone, and so no setting: see ports/failpoints.py."""
 _HTTP_GRACE_SECONDS = 2.0
 _SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from another. The writer gives it up at every
@@ -105,7 +108,8 @@ async def serve(settings: Settings, *, ready: Callable[[Serving], None] | None =
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Serving]:
     """A server from its first answer to the end of its drain."""
-    failpoints.arm_from_environment()
+    if named := os.environ.get(_FAILPOINTS):
+        failpoints.arm(named)
     settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
         house = await _build(settings, stack)

@@ -24,20 +24,16 @@ def disarmed() -> Iterator[None]:
 def crashed(text: str, passes: int) -> int:
     """After how many passes a process so armed was killed; 0 when it was not."""
     code = (
+        "import sys\n"
         "from onbelay_server.ports import failpoints as f\n"
-        "f.arm_from_environment()\n"
+        "f.arm(sys.argv[1])\n"
         f"for number in range(1, {passes + 1}):\n"
         "    print(number, flush=True)\n"
         "    f.reach('before_commit')\n"
     )
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        failpoints.VARIABLE: text,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, text]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return len(done.stdout.split()) if done.returncode else 0
 

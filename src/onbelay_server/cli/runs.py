@@ -27,7 +27,8 @@ from onbelay_server.cli.terminal import (
     state_text,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Look at runs, watch them, wait for them, end them.")
+app = typer.Typer()
+"""`steering` joins these with its own into the group `runs`."""
 
 RunId = Annotated[str, typer.Argument(help="Id of the run.", metavar="RUN")]
 Agents = Annotated[list[str] | None, typer.Option("--agent", help="Id or name; repeatable.")]

@@ -8,17 +8,21 @@ import typer
 from rich.text import Text
 
 from onbelay_client import contract as pb
+from onbelay_server.cli import runs
 from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.parsing import read_input
 from onbelay_server.cli.run_view import pause_text
-from onbelay_server.cli.runs import RunId, app
+from onbelay_server.cli.runs import RunId
 from onbelay_server.cli.terminal import out, safe, state_name
 
-# The commands are those of `runs`, with these added.
-__all__ = ["app"]
+_steering = typer.Typer()
+app = typer.Typer(no_args_is_help=True, help="Look at runs, watch them, wait for them, end them.")
+"""The group `runs` as people see it: the commands of `cli.runs`, then these."""
+app.add_typer(runs.app)
+app.add_typer(_steering)
 
 
-@command(app, "pause")
+@command(_steering, "pause")
 def pause_run(connection: Connection, run_id: RunId) -> None:
     """Hold a run and what it started at their next boundary."""
     reply = connection.client.runs.pause(run_id)
@@ -29,7 +33,7 @@ def pause_run(connection: Connection, run_id: RunId) -> None:
     connection.say(f"Let it go on: onbelay runs resume {run_id}")
 
 
-@command(app, "resume")
+@command(_steering, "resume")
 def resume_run(connection: Connection, run_id: RunId) -> None:
     """Let a held run and what it started go on."""
     reply = connection.client.runs.resume(run_id)
@@ -39,7 +43,7 @@ def resume_run(connection: Connection, run_id: RunId) -> None:
     _report(reply.run)
 
 
-@command(app, "send")
+@command(_steering, "send")
 def send_message(
     connection: Connection,
     run_id: RunId,

@@ -1,7 +1,9 @@
 """Named places where a test may let the process die, wait or be slow.
 
-Off, which they always are outside of tests, a place costs one look at an empty mapping. They are
-armed by the environment variable ONBELAY_FAILPOINTS, a list of `name=action` divided by commas:
+Not a Protocol like its neighbours: engine and adapters pass failpoints alike, and `ports` is what
+both may import. Handing each of them an object would put it into the hot paths; so, off, which they
+always are outside of tests, a place costs one look at an empty mapping. The wiring arms them with
+what ONBELAY_FAILPOINTS says, a list of `name=action` divided by commas:
 
     before_commit=crash:3                at the third pass, as a power cut would
     before_commit=crash:0.01/7           at each pass with this probability; 7 is the seed
@@ -23,8 +25,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-
-VARIABLE = "ONBELAY_FAILPOINTS"
 
 NAMES = {
     "inside_batch": "between the statements of a transaction",
@@ -112,13 +112,6 @@ def arm(text: str) -> None:
     points = dict(_parsed(part.strip()) for part in text.split(",") if part.strip())
     _armed.clear()
     _armed.update(points)
-
-
-def arm_from_environment() -> None:
-    """Arm what ONBELAY_FAILPOINTS names, if it is set. Raises FailpointError."""
-    text = os.environ.get(VARIABLE, "")
-    if text:
-        arm(text)
 
 
 def _parsed(part: str) -> tuple[str, _Failpoint]:

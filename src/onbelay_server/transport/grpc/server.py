@@ -161,9 +161,7 @@ class GrpcServer:
 
 
 def is_loopback(listen: str) -> bool:
-    """Whether only this machine can reach `host:port` (or `unix:path`)."""
-    if listen.startswith("unix:"):
-        return True
+    """Whether only this machine can reach `host:port`."""
     host = listen.rpartition(":")[0].strip("[]")
     if host == "localhost":
         return True
