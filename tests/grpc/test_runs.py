@@ -300,6 +300,31 @@ async def test_stop_runs_needs_a_filter_and_says_what_it_stopped(client: Recorde
     assert not (await client.call("StopRuns", request)).stopped_run_ids
 
 
+async def test_a_repeated_stop_of_many_is_about_the_same_runs(client: Recorder) -> None:
+    labels = {"of": "repeated"}
+    wanted = [await waiting(client, labels=labels) for _ in range(3)]
+    request = pb.StopRunsRequest(filter=RunFilter(labels=labels), request_id="clear-1")
+    first = await client.call("StopRuns", request)
+    later = await waiting(client, labels=labels)
+    assert await client.call("StopRuns", request) == first
+    assert sorted(first.stopped_run_ids) == sorted(wanted)
+    assert state(await client.get(later)) == "QUEUED"
+
+
+async def test_one_request_id_stops_for_one_filter_alone(client: Recorder) -> None:
+    names = ["left", "right"]
+    runs = {name: await waiting(client, labels={"side": name}) for name in names}
+    requests = [
+        pb.StopRunsRequest(filter=RunFilter(labels={"side": name}), request_id="clear-2")
+        for name in names
+    ]
+    said = await asyncio.gather(*(client.exchange("StopRuns", one) for one in requests))
+    assert sorted(one.reason for one in said) == ["", "REQUEST_ID_REUSED"]
+    for name, one in zip(names, said, strict=True):
+        expected = "QUEUED" if one.reason else "STOPPED"
+        assert state(await client.get(runs[name])) == expected
+
+
 # ---- waiting -------------------------------------------------------------------------------------
 
 

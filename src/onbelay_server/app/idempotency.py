@@ -57,15 +57,17 @@ class Idempotency:
 
         return (await store.write(Reads(requests=[self.key]), look)).result
 
-    async def remember(self, store: Store, result_id: str) -> None:
-        """Remember a request that is not one unit, once its work is done."""
+    async def remember(self, store: Store, result_id: str) -> str:
+        """Remember, before anything of it is done, what a request that is not one unit will do;
+        what stands when another call of this id was first. Raises RequestIdReused."""
 
-        def keep(rows: Rows, now_us: int) -> Change[None]:
-            if self.answered(rows) is not None:
-                return Change(result=None)
-            return Change(result=None, put=[self.remembered(result_id, now_us)])
+        def keep(rows: Rows, now_us: int) -> Change[str]:
+            earlier = self.answered(rows)
+            if earlier is not None:
+                return Change(result=earlier)
+            return Change(result=result_id, put=[self.remembered(result_id, now_us)])
 
-        await store.write(Reads(requests=[self.key]), keep)
+        return (await store.write(Reads(requests=[self.key]), keep)).result
 
 
 def keys_of(idempotency: Idempotency | None) -> list[RequestKey]:

@@ -8,15 +8,17 @@ from onbelay_server.app.idempotency import Idempotency, keys_of
 from onbelay_server.app.visibility import controlled, controls
 from onbelay_server.domain.agent import Limits
 from onbelay_server.domain.change import Change, Reads, Rows
-from onbelay_server.domain.error import NotFound
+from onbelay_server.domain.error import NotFound, PermissionDenied
 from onbelay_server.domain.principal import Principal
 from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
 from onbelay_server.domain.stopping import StopOrder, stop_tree
-from onbelay_server.ports.store import RunFilter, Store
+from onbelay_server.ports.store import Place, RunFilter, Store
 
 MAX_STOPS = 500
 """How many runs one StopRuns stops."""
+_PAGE = 200
+_MORE, _ALL = "more", "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,31 +78,44 @@ class Stops:
     ) -> Stopped:
         """Stop what the filter matches and the caller may stop, newest first, at most 500.
 
-        A repeated request stops nothing more and answers as the first did."""
-        earlier = await idempotency.recall(self._store) if idempotency is not None else None
-        if earlier is not None:
-            *run_ids, more = earlier.split(",")
-            return Stopped(run_ids=[one for one in run_ids if one], more=more == "more")
-        stopped = await self._stop_matching(caller, which, reason)
-        if idempotency is not None:
-            said = [*stopped.run_ids, "more" if stopped.more else "all"]
-            await idempotency.remember(self._store, ",".join(said))
-        return stopped
+        What it is about is settled before the first is stopped: a repeated request stops those and
+        no others, also when the first was cut off, and answers alike. Raises RequestIdReused."""
+        plan = await idempotency.recall(self._store) if idempotency is not None else None
+        if plan is None:
+            plan = await self._plan(caller, which)
+            if idempotency is not None:
+                plan = await idempotency.remember(self._store, plan)
+        *run_ids, rest = plan.split(",")
+        stopped = [one for one in run_ids if await self._is_stopped(caller, one, reason)]
+        return Stopped(run_ids=stopped, more=rest == _MORE)
 
-    async def _stop_matching(self, caller: Principal, which: RunFilter, reason: str) -> Stopped:
+    async def _plan(self, caller: Principal, which: RunFilter) -> str:
+        """The ids of what is to be stopped, and whether more is left: one text, to be kept."""
         active = tuple(state for state in RunState if state.is_active)
-        states = tuple(state for state in which.states if state in active) or active
-        if which.states and not set(which.states) & set(active):
-            return Stopped(run_ids=[], more=False)
-        narrowed = replace(which, states=states)
-        runs = await self._store.list_runs(caller.viewer, narrowed, after=None, limit=MAX_STOPS + 1)
-        stopped = []
-        for run in runs[:MAX_STOPS]:
-            if not controls(caller, run):
-                continue
+        states = tuple(state for state in which.states if state in active)
+        if which.states and not states:
+            return _ALL
+        narrowed = replace(which, states=states or active)
+        run_ids: list[str] = []
+        after: Place | None = None
+        while True:
+            page = await self._store.list_runs(caller.viewer, narrowed, after=after, limit=_PAGE)
+            for run in page:
+                if not controls(caller, run):
+                    continue
+                if len(run_ids) == MAX_STOPS:
+                    return ",".join([*run_ids, _MORE])
+                run_ids.append(run.id)
+            if len(page) < _PAGE:
+                return ",".join([*run_ids, _ALL])
+            after = Place(page[-1].create_us, page[-1].id)
+
+    async def _is_stopped(self, caller: Principal, run_id: str, reason: str) -> bool:
+        """Stop it unless it has ended; whether it was stopped, by this or at the same time."""
+        run = await self._store.run(run_id)
+        if run is not None and run.state.is_active:
             try:
-                await self.stop(caller, run.id, reason)
-            except NotFound:
-                continue
-            stopped.append(run.id)
-        return Stopped(run_ids=stopped, more=len(runs) > MAX_STOPS)
+                run = await self.stop(caller, run_id, reason)
+            except (NotFound, PermissionDenied):
+                return False
+        return run is not None and run.stop is not None

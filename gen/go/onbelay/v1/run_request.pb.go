@@ -1030,7 +1030,8 @@ func (x *StopRunsRequest) GetRequestId() string {
 // What was stopped.
 type StopRunsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Runs whose stop this call committed, at most 1,000.
+	// Runs that this request stopped, newest first, at most 500. A repeated request_id names
+	// the same ones.
 	StoppedRunIds []string `protobuf:"bytes,1,rep,name=stopped_run_ids,json=stoppedRunIds,proto3" json:"stopped_run_ids,omitempty"`
 	// Whether more runs match; call again.
 	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`

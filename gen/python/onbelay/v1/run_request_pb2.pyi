@@ -603,7 +603,9 @@ class StopRunsResponse(_message.Message):
     """Whether more runs match; call again."""
     @_builtins.property
     def stopped_run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Runs whose stop this call committed, at most 1,000."""
+        """Runs that this request stopped, newest first, at most 500. A repeated request_id names
+        the same ones.
+        """
 
     def __init__(
         self,

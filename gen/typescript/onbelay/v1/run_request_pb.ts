@@ -510,7 +510,8 @@ export const StopRunsRequestSchema: GenMessage<StopRunsRequest> = /*@__PURE__*/
  */
 export type StopRunsResponse = Message<"onbelay.v1.StopRunsResponse"> & {
   /**
-   * Runs whose stop this call committed, at most 1,000.
+   * Runs that this request stopped, newest first, at most 500. A repeated request_id names
+   * the same ones.
    *
    * @generated from field: repeated string stopped_run_ids = 1;
    */

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from onbelay_server.adapters.credentials.credential_book import CredentialBook
@@ -19,7 +19,7 @@ from onbelay_server.ports.credentials import Credential, CredentialKind
 
 _LOOK_EVERY_SECONDS: Final = 1.0
 
-_log = structlog.get_logger("onbelay.credentials")
+log = logging.getLogger(__name__)
 
 
 class TokensFileError(Exception):
@@ -83,9 +83,12 @@ class TokensFile:
         try:
             self._book = _load(self._path, self._clock)
         except TokensFileError as problem:
-            _log.error("tokens file not read", action="tokens_file_refused", problem=str(problem))
+            extra = {"action": "tokens_file_refused", "problem": str(problem)}
+            log.error("tokens file not read", extra=extra)
         else:
-            _log.info("tokens file read", action="tokens_file_read", path=str(self._path))
+            log.info(
+                "tokens file read", extra={"action": "tokens_file_read", "path": str(self._path)}
+            )
 
     def _mark(self) -> tuple[int, int, int] | None:
         try:
