@@ -56,6 +56,8 @@ class Terminal:
         return self.process.wait(20)
 
     def _read(self) -> bool:
+        # Asked first: what it wrote before its end is there by then.
+        has_ended = self.process.poll() is not None
         ready, _, _ = select.select([self._own], [], [], 0.2)
         if ready:
             try:
@@ -64,7 +66,7 @@ class Terminal:
                 return False
             self.screen += content.decode("utf-8", "replace")
             return bool(content)
-        return self.process.poll() is None
+        return not has_ended
 
 
 def agents_file(folder: Path) -> Path:
