@@ -166,6 +166,22 @@ async def test_an_update_changes_the_fields_of_its_mask_only(d: Desk) -> None:
     assert ([one.revision for one in rest.revisions], rest.next_page_token) == ([1], "")
 
 
+async def test_an_expiry_goes_with_the_policy_it_was_part_of(d: Desk) -> None:
+    made = await create(d, full())
+
+    async def updated(path: str) -> float:
+        mask = FieldMask(paths=[path])
+        wanted = agent_pb2.Agent(id=made.id)
+        request = pb.UpdateAgentRequest(agent=wanted, update_mask=mask)
+        reply = await d.call(d.agents.UpdateAgent, request)
+        revision = await d.house.store.revision(made.id, reply.agent.revision)
+        assert revision is not None
+        return revision.limits.approval_seconds
+
+    assert await updated("description") == 60
+    assert await updated("approval_policy") == 3_600
+
+
 @pytest.mark.parametrize(
     "path", ["etag", "id", "revision", "blueprint", "limits.total", "nothing", "name", ""]
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from onbelay.v1 import agent_pb2
 from onbelay.v1 import agent_service_pb2 as pb
 from onbelay_server.app.agent_rules import AgentDraft, Problem
 from onbelay_server.app.agents import Agents, AgentView
 from onbelay_server.app.blueprints import Blueprints
-from onbelay_server.domain.agent import AgentSource
+from onbelay_server.domain.agent import AgentSource, Limits
 from onbelay_server.domain.error import InvalidArgument
 from onbelay_server.ports.catalog import Catalog
 from onbelay_server.ports.store import Place
@@ -73,7 +75,11 @@ class AgentCalls:
 
         def merge(view: AgentView) -> AgentDraft:
             message = merged(to_agent(view, self._catalog), wanted, paths)
-            return draft_of(message, call.caller, self._catalog, base=view.revision)
+            base = view.revision
+            if "approval_policy" in paths:
+                # Its expiry is a limit of the revision, and goes with the rest of the old policy.
+                base = replace(base, limits=Limits())
+            return draft_of(message, call.caller, self._catalog, base=base)
 
         view = await self._agents.update(
             call.caller,
