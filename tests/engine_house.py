@@ -15,6 +15,7 @@ from onbelay_server.adapters.memory import MemoryStore
 from onbelay_server.adapters.wakeup import LocalWakeup
 from onbelay_server.app.approvals import Approvals
 from onbelay_server.app.engine.alarm import Alarm
+from onbelay_server.app.engine.emits import EmitEncoder
 from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
@@ -64,6 +65,7 @@ class EngineHouse:
             owner="worker_1",
             store=self.store,
             codec=self.codec,
+            emits=EmitEncoder(self.codec),
             clock=self.clock,
             wakeup=self.wakeup,
             blobs=self.blobs,

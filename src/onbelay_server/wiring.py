@@ -32,6 +32,7 @@ from onbelay_server.app.artifacts import Artifacts
 from onbelay_server.app.blueprints import Blueprints
 from onbelay_server.app.callers import CallerLimits, Callers
 from onbelay_server.app.engine.alarm import Alarm
+from onbelay_server.app.engine.emits import EmitEncoder, unredacted
 from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
@@ -74,6 +75,9 @@ log = logging.getLogger(__name__)
 
 _FAILPOINTS = "ONBELAY_FAILPOINTS"
 """For tests alone, and so no setting: see ports/failpoints.py."""
+redact = unredacted
+"""What every text passes on its way into a log. There is no redactor yet; this is its place."""
+
 _HTTP_GRACE_SECONDS = 2.0
 _SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter from another. The writer gives it up at every
@@ -210,6 +214,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         owner=f"worker_{secrets.token_hex(8)}",
         store=store,
         codec=codec,
+        emits=EmitEncoder(codec, redact),
         clock=clock,
         wakeup=wakeup,
         blobs=blobs,

@@ -14,6 +14,7 @@ from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.sql import SqlStore
 from onbelay_server.adapters.wakeup import LocalWakeup
 from onbelay_server.app.engine.alarm import Alarm
+from onbelay_server.app.engine.emits import EmitEncoder
 from onbelay_server.app.engine.engine import Engine
 from onbelay_server.app.engine.parts import Pace, Parts
 from onbelay_server.app.engine.sweeper import Retention, Sweeper
@@ -84,6 +85,7 @@ class Worker:
             owner=owner,
             store=self.link,
             codec=codec,
+            emits=EmitEncoder(codec),
             clock=self.clock,
             wakeup=wakeup,
             blobs=blobs,

@@ -9,14 +9,14 @@ import pytest
 from onbelay.v1 import event_pb2
 from onbelay_agent.protocol import Emit
 from onbelay_server.adapters.codec import ProtoEventCodec
-from onbelay_server.app.engine.emits import MAX_DATA_BYTES, MAX_TEXT_CHARACTERS, encoded
+from onbelay_server.app.engine.emits import MAX_DATA_BYTES, MAX_TEXT_CHARACTERS, EmitEncoder
 from onbelay_server.transport.grpc.validation import RequestCheck
 
 CODEC = ProtoEventCodec()
 
 
 def events_of(*emits: Emit) -> list[event_pb2.RunEvent]:
-    made = encoded(emits, "run_1", CODEC)
+    made = EmitEncoder(CODEC).encoded(emits, "run_1")
     events = [event_pb2.RunEvent.FromString(body) for body in made.bodies]
     fields = event_pb2.RunEvent.DESCRIPTOR.fields_by_name
     assert made.kinds == [fields[one.WhichOneof("payload")].number for one in events]
@@ -65,3 +65,11 @@ def test_a_line_of_the_log_carries_its_data() -> None:
     assert told.log_written.data_json == '{"rows":3}'
     assert large.log_written.data_json == ""
     assert "larger than" in large.log_written.message
+
+
+def test_every_text_passes_the_redactor() -> None:
+    encoder = EmitEncoder(CODEC, lambda text: text.replace("hidden", "***"))
+    said = [emit(kind, "a hidden b", data_json='"hidden"') for kind in ("text", "report", "log")]
+    bodies = encoder.encoded(said, "run_1").bodies
+    assert len(bodies) == 3
+    assert all(b"***" in body and b"hidden" not in body for body in bodies)

@@ -8,6 +8,7 @@ from typing import Any
 
 from onbelay_server.bench.figure import Figure, Target
 from onbelay_server.bench.processes import Server, client_job
+from onbelay_server.bench.redacting import DUMMY_US
 from onbelay_server.bench.rival import dbos_steps
 from onbelay_server.bench.session import Session
 
@@ -15,6 +16,7 @@ SETTLE_SECONDS = 3.0
 WARM_RUNS = 200
 STEP_RUNS = 16
 RIVAL_FACTOR = 10.0
+REDACTING = "onbelay_server.bench.redacting"
 SLACK = 0.8
 """A larger size may be this much slower than the smallest."""
 
@@ -151,9 +153,28 @@ def _curve(what: str, samples: dict[int, list[float]]) -> list[Figure]:
 
 
 def s13(session: Session) -> list[Figure]:
-    """Redaction on against off, row S1: empty until the service has a redactor."""
-    session.say("S13: skipped, there is no redactor yet")
+    """Redaction on against off, row S1: empty until the service has a redactor. In its place, and
+    without a target, one that does nothing and takes DUMMY_US for each text."""
+    session.say("S13: there is no redactor yet, a dummy stands in its place")
+    order = {"runs": 100, "events": session.size(1000, 300), "lead_seconds": 3.0}
+    plain, dummy = [], []
+    with (
+        session.services("full", workers=128) as off,
+        session.services("full", workers=128, module=REDACTING) as on,
+    ):
+        for _ in range(session.rounds):
+            plain.append(session.sample("S13", "off", off["full"], "deliver", **order)["rate"])
+            dummy.append(session.sample("S13", "dummy", on["full"], "deliver", **order)["rate"])
     return [
+        Figure(
+            row="S13",
+            variant="full",
+            what=f"S1 with a dummy of {DUMMY_US} µs a text",
+            unit="events/s",
+            samples=dummy,
+            limit="off",
+            limit_samples=plain,
+        ),
         Figure(
             row="S13",
             variant="full",
@@ -162,5 +183,5 @@ def s13(session: Session) -> list[Figure]:
             samples=(),
             limit="off",
             target=Target(bound=0.85),
-        )
+        ),
     ]

@@ -53,17 +53,22 @@ def reference_server() -> Iterator[Server]:
 
 @contextmanager
 def service(
-    variant: str, *, workers: int, postgres: str | None = None, profile: Path | None = None
+    variant: str,
+    *,
+    workers: int,
+    postgres: str | None = None,
+    profile: Path | None = None,
+    module: str = "onbelay_server",
 ) -> Iterator[Server]:
     """The service on an empty state folder, until the block ends. `variant`: full, normal (SQLite)
-    or postgres. With `profile` it runs under the profiler, which writes there."""
+    or postgres. With `profile` it runs under the profiler, which writes there; else as `module`."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="onbelay-bench-"))
         environment = _environment()
         tokens = [secrets.token_urlsafe(32) for _ in range(TOKENS)]
         tokens_file = Path(folder) / "tokens.json"
         tokens_file.write_text(json.dumps({"tokens": [_entry(*one) for one in enumerate(tokens)]}))
-        command = [sys.executable, "-m", "onbelay_server"]
+        command = [sys.executable, "-m", module]
         if profile is not None:
             command = [sys.executable, "-m", "onbelay_server.bench.profiling", str(profile)]
         command += ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--state-dir", folder]

@@ -39,12 +39,20 @@ class Session:
         return ("full", "normal", *(("postgres",) if self.postgres else ()))
 
     @contextmanager
-    def services(self, *variants: str, workers: int = 64) -> Iterator[dict[str, Server]]:
-        """The service once for each variant, until the block ends."""
+    def services(
+        self, *variants: str, workers: int = 64, module: str = "onbelay_server"
+    ) -> Iterator[dict[str, Server]]:
+        """The service once for each variant, run as `module`, until the block ends."""
         with ExitStack() as stack:
             yield {
                 variant: stack.enter_context(
-                    service(variant, workers=workers, postgres=self.postgres, profile=self.profile)
+                    service(
+                        variant,
+                        workers=workers,
+                        postgres=self.postgres,
+                        profile=self.profile,
+                        module=module,
+                    )
                 )
                 for variant in variants
             }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from onbelay_agent.protocol import Emit
 from onbelay_server.domain.change import EncodedEvents
@@ -27,20 +28,40 @@ MAX_LINE_CHARACTERS = 16_000
 _CUT = " … (cut)"
 
 
-def encoded(emits: Sequence[Emit], run_id: str, codec: EventCodec) -> EncodedEvents:
-    """The events of a frame's emits. Raises UnencodableEvent."""
-    kinds: list[int] = []
-    bodies: list[bytes] = []
-    for emit in emits:
-        if emit.kind == "text" and len(emit.text) <= MAX_TEXT_CHARACTERS:
-            # What a model says comes in thousands of pieces; everything else is rare.
-            kinds.append(codec.number(TextDelta))
-            bodies.append(codec.encode_text(run_id, emit.place, emit.text))
-            continue
-        for payload in _payloads(emit):
-            kinds.append(codec.kind(payload))
-            bodies.append(codec.encode(run_id, emit.place, payload))
-    return EncodedEvents(run_id, kinds, bodies)
+Redact = Callable[[str], str]
+"""Takes out of a text what nobody may keep. Called for every text, so it must be cheap."""
+
+
+def unredacted(text: str) -> str:
+    """As it is."""
+    return text
+
+
+class EmitEncoder:
+    """Makes events of emits: redacted, within the contract's limits, ready to be stored."""
+
+    def __init__(self, codec: EventCodec, redact: Redact = unredacted) -> None:
+        self._codec = codec
+        self._redact = redact
+        self._text_kind = codec.number(TextDelta)
+
+    def encoded(self, emits: Sequence[Emit], run_id: str) -> EncodedEvents:
+        """The events of these emits. Raises UnencodableEvent."""
+        codec, redact = self._codec, self._redact
+        kinds: list[int] = []
+        bodies: list[bytes] = []
+        for emit in emits:
+            text = redact(emit.text)
+            if emit.kind == "text" and len(text) <= MAX_TEXT_CHARACTERS:
+                # What a model says comes in thousands of pieces; everything else is rare.
+                kinds.append(self._text_kind)
+                bodies.append(codec.encode_text(run_id, emit.place, text))
+                continue
+            clean = replace(emit, text=text, data_json=redact(emit.data_json))
+            for payload in _payloads(clean):
+                kinds.append(codec.kind(payload))
+                bodies.append(codec.encode(run_id, emit.place, payload))
+        return EncodedEvents(run_id, kinds, bodies)
 
 
 def _payloads(emit: Emit) -> list[EventPayload]:

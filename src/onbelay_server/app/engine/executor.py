@@ -230,7 +230,7 @@ class Executor:
             files=self._case.writer,
             endings=self._endings,
             journal=self._case.journal,
-            codec=self._parts.codec,
+            emits=self._parts.emits,
             code=self._code,
         )
         await pass_ends(items)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onbelay_server.app.engine.alarm import Alarm
+from onbelay_server.app.engine.emits import EmitEncoder
 from onbelay_server.app.governance.broker import Broker
 from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import AgentRevision, HarnessKind
@@ -39,6 +40,7 @@ class Parts:
     """This process, by a name that is random at every start."""
     store: Store
     codec: EventCodec
+    emits: EmitEncoder
     clock: Clock
     wakeup: Wakeup
     blobs: Blobs

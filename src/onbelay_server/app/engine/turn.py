@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from onbelay_agent.protocol import Begin, Cancel, Emitted, Ended, Finish, Parked, ToHost
 from onbelay_server.app.engine.batch import Batch
 from onbelay_server.app.engine.consequences import reads_of_end
-from onbelay_server.app.engine.emits import encoded
+from onbelay_server.app.engine.emits import EmitEncoder
 from onbelay_server.app.engine.endings import Endings
 from onbelay_server.app.engine.failures import step_error
 from onbelay_server.app.engine.files import Files
@@ -24,7 +24,6 @@ from onbelay_server.domain.pausing import paused
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.waiting import parked, voided
-from onbelay_server.ports.event_codec import EventCodec
 from onbelay_server.ports.failpoints import pass_by
 
 HOLD_US = 1_000_000
@@ -96,7 +95,7 @@ class Turn:
         files: Files,
         endings: Endings,
         journal: Journal,
-        codec: EventCodec,
+        emits: EmitEncoder,
         code: Mapping[str, str],
     ) -> None:
         """`code`: what the journal's header says, for a run that has none yet."""
@@ -106,7 +105,7 @@ class Turn:
         self._files = files
         self._endings = endings
         self._journal = journal
-        self._codec = codec
+        self._emits = emits
         self._code = code
         self._entropy: dict[str, bytes] = {}
         told = [item for item in items if isinstance(item, Emitted)]
@@ -143,7 +142,7 @@ class Turn:
         """The unit. Raises Lost when the run is another owner's."""
         before = run = fence(rows.run(self._run.id), self._run.owner or "", self._run.epoch)
         if self._is_telling:
-            told = [encoded(self._told, run.id, self._codec)]
+            told = [self._emits.encoded(self._told, run.id)]
             return Change(result=Outcome(events=told), events=told)
         batch, outcome = Batch(run.id), Outcome()
         ending: Change[Run] | None = None
@@ -208,7 +207,7 @@ class Turn:
 
     def _emit(self, batch: Batch, frame: Begin | Finish | Emitted | Ended) -> None:
         if frame.emits:
-            batch.events.append(encoded(frame.emits, self._run.id, self._codec))
+            batch.events.append(self._emits.encoded(frame.emits, self._run.id))
 
     def _begin(
         self, batch: Batch, outcome: Outcome, begin: Begin, run: Run, rows: Rows, now_us: int
