@@ -13,6 +13,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+DATABASE_FILE = "onbelay.db"
+BLOBS_FOLDER = "blobs"
+"""What lies in a state folder."""
+
 _OFF = frozenset({"off", "none", "no"})
 
 
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key go together")
         if not self.database:
             # The model is frozen for its readers; this is still its making.
-            object.__setattr__(self, "database", f"sqlite:///{self.state_dir / 'onbelay.db'}")
+            object.__setattr__(self, "database", f"sqlite:///{self.state_dir / DATABASE_FILE}")
         return self
 
     @property
@@ -152,7 +156,7 @@ class Settings(BaseSettings):
     @property
     def blobs_dir(self) -> Path:
         """Where the bytes of artifacts are kept."""
-        return self.state_dir / "blobs"
+        return self.state_dir / BLOBS_FOLDER
 
     @property
     def sqlite_path(self) -> Path | None:

@@ -43,7 +43,7 @@ async def test_reading_in_chunks_from_an_offset(blobs: Blobs) -> None:
 
 
 async def test_a_writer_makes_a_blob_of_its_parts(blobs: Blobs) -> None:
-    writer = blobs.open_writer("upload")
+    writer = blobs.open_writer()
     for start in range(0, len(CONTENT), 100_000):
         await writer.write(CONTENT[start : start + 100_000])
     assert writer.size_bytes == len(CONTENT)
@@ -54,7 +54,7 @@ async def test_a_writer_makes_a_blob_of_its_parts(blobs: Blobs) -> None:
 
 
 async def test_what_was_discarded_is_nowhere(blobs: Blobs) -> None:
-    writer = blobs.open_writer("upload")
+    writer = blobs.open_writer()
     await writer.write(CONTENT)
     await writer.discard()
     with pytest.raises(LookupError):
@@ -82,7 +82,7 @@ async def test_files_are_private_and_unfinished_ones_go(tmp_path: Path) -> None:
     sha256 = await blobs.put(CONTENT)
     path = tmp_path / sha256[:2] / sha256[2:4] / sha256
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    await blobs.open_writer("upload").write(b"half")
+    await blobs.open_writer().write(b"half")
     assert len(list((tmp_path / "unfinished").iterdir())) == 1
 
     again = FileBlobs(tmp_path)
@@ -137,7 +137,7 @@ async def test_a_cancelled_upload_closes_its_file_once(
         closed.append(file)
         real_close(file)
 
-    writer = FileBlobs(tmp_path / "blobs").open_writer("one")
+    writer = FileBlobs(tmp_path / "blobs").open_writer()
     await writer.write(CONTENT)
     monkeypatch.setattr(os, "fsync", slow_fsync)
     monkeypatch.setattr(os, "close", noted_close)

@@ -14,7 +14,6 @@ from onbelay_server.app.pauses import Pauses
 from onbelay_server.app.watching.tail import MAX_TAIL_EVENTS, Tail
 from onbelay_server.app.watching.watches import (
     MAX_LIST_BYTES,
-    MAX_PAGE_EVENTS,
     Draining,
     Position,
     StreamEnd,
@@ -27,7 +26,7 @@ from onbelay_server.domain.lifecycle import claimed, ended
 from onbelay_server.domain.run import Run, Wait
 from onbelay_server.domain.state import RunState, StepKind
 from onbelay_server.domain.transition import Trigger
-from onbelay_server.ports.store import Appended, StoredEvent
+from onbelay_server.ports.store import MAX_FRAME_EVENTS, Appended, StoredEvent
 from tests.contract.entities import append, make_run
 from tests.engine_house import EngineHouse, entries
 from tests.patience import until
@@ -102,7 +101,7 @@ async def test_a_backlog_comes_in_pages_and_live_events_behind_it(house: EngineH
     await move(house, run, is_end=True)
     pages = await watch
     assert sequences(pages) == list(range(3, 1055))
-    assert max(len(entries(page.frame)) for page in pages) == MAX_PAGE_EVENTS
+    assert max(len(entries(page.frame)) for page in pages) == MAX_FRAME_EVENTS
 
 
 async def test_a_tail_that_lags_is_read_past_from_the_store(house: EngineHouse) -> None:

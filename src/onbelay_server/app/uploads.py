@@ -146,10 +146,8 @@ class Uploads:
                 "too many uploads are open",
                 metadata={"quota": "open_uploads", "limit": str(self._max_open)},
             )
-        blob_key = hashlib.sha256("\0".join(key).encode()).hexdigest()
-        upload = Upload(
-            self._blobs.open_writer(blob_key), chunk.purpose_sha256, self._clock.monotonic()
-        )
+        writer = self._blobs.open_writer()
+        upload = Upload(writer, chunk.purpose_sha256, self._clock.monotonic())
         self._open[key] = upload
         return upload
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from datetime import UTC, datetime
@@ -16,12 +15,9 @@ from rich.text import Text
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
 from onbelay_server.cli.serving import Database, StateDir, settings_of
 from onbelay_server.cli.terminal import err, out, size
+from onbelay_server.config import BLOBS_FOLDER, DATABASE_FILE
 
 app = typer.Typer()
-
-DATABASE_FILE = "onbelay.db"
-BLOBS_FOLDER = "blobs"
-_HASH_CHARACTERS = 64
 
 
 @app.command("backup")
@@ -37,6 +33,8 @@ def backup(
     OUT is a state folder that `onbelay serve --state-dir OUT` can start from. Tokens and keys are
     not in it. For PostgreSQL it says what to run instead.
     """
+    from onbelay_server.adapters.blobs.file import blob_path
+    from onbelay_server.adapters.blobs.snapshot import BlobDamaged, copy_blobs
     from onbelay_server.adapters.sql.snapshot import artifact_hashes, copy, look
 
     settings = settings_of(database=database, state_dir=state_dir)
@@ -69,6 +67,8 @@ def backup(
                 f"{len(missing)} files that the database names are not there, such as {missing[0]}"
             )
         os.replace(part, target)
+    except BlobDamaged as damaged:
+        raise CommandFailed(str(damaged)) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     copied = look(target / DATABASE_FILE)
@@ -79,36 +79,6 @@ def backup(
             f"{files} files, {size(size_bytes)}, each with the digest of its name."
         )
     )
-
-
-def blob_path(folder: Path, sha256: str) -> Path:
-    """Where the file of that digest lies below a folder of blobs."""
-    return folder / sha256[:2] / sha256[2:4] / sha256
-
-
-def copy_blobs(source: Path, target: Path) -> tuple[int, int]:
-    """Copy every whole file, checked against its name; gives their number and bytes.
-
-    CommandFailed names a file that is not what its name says.
-    """
-    target.mkdir(mode=0o700)
-    count = size_bytes = 0
-    for path in sorted(source.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
-        if len(path.name) != _HASH_CHARACTERS:
-            continue
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            continue  # Retention was faster; the check against the database decides.
-        if hashlib.sha256(content).hexdigest() != path.name:
-            raise CommandFailed(f"{path} is damaged: its digest is not its name")
-        copied = blob_path(target, path.name)
-        copied.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        copied.write_bytes(content)
-        copied.chmod(0o600)
-        count += 1
-        size_bytes += len(content)
-    return count, size_bytes
 
 
 def without_password(url: str) -> str:

@@ -30,8 +30,8 @@ class BlobWriter(Protocol):
 class Blobs(Protocol):
     """Holds blobs. A blob exists whole or not at all; its bytes never change."""
 
-    def open_writer(self, key: str) -> BlobWriter:
-        """A writer for the upload named `key`; an unfinished one of that key is gone on restart."""
+    def open_writer(self) -> BlobWriter:
+        """A writer for one blob; what is unfinished is gone on restart."""
         ...
 
     async def put(self, content: bytes) -> str:

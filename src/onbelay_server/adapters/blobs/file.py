@@ -20,6 +20,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+def blob_path(folder: Path, sha256: str) -> Path:
+    """Where the blob of that hash lies below a folder of blobs. Raises LookupError for what is no
+    hash."""
+    if not _SHA256.fullmatch(sha256):
+        raise LookupError(sha256)
+    return folder / sha256[:2] / sha256[2:4] / sha256
+
+
 class FileBlobs:
     """Blobs in a folder that belongs to one process.
 
@@ -35,7 +43,7 @@ class FileBlobs:
         for left in self._unfinished.iterdir():
             left.unlink()
 
-    def open_writer(self, key: str) -> BlobWriter:
+    def open_writer(self) -> BlobWriter:
         return FileWriter(self, self._unfinished / secrets.token_hex(16))
 
     async def put(self, content: bytes) -> str:
@@ -70,9 +78,7 @@ class FileBlobs:
 
     def path(self, sha256: str) -> Path:
         """Where the blob of that hash is kept. Raises LookupError for what is no hash."""
-        if not _SHA256.fullmatch(sha256):
-            raise LookupError(sha256)
-        return self._folder / sha256[:2] / sha256[2:4] / sha256
+        return blob_path(self._folder, sha256)
 
 
 class FileWriter:

@@ -14,7 +14,7 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
 
-    def open_writer(self, key: str) -> BlobWriter:
+    def open_writer(self) -> BlobWriter:
         return _MemoryWriter(self)
 
     async def put(self, content: bytes) -> str:

@@ -19,10 +19,14 @@ from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.event_codec import EventCodec
-from onbelay_server.ports.store import Frame, Store, StoredEvent
+from onbelay_server.ports.store import (
+    MAX_FRAME_BYTES,
+    MAX_FRAME_EVENTS,
+    Frame,
+    Store,
+    StoredEvent,
+)
 
-MAX_PAGE_EVENTS = 128
-MAX_PAGE_BYTES = 256 * 1024
 MAX_LIST_BYTES = 1024 * 1024
 MAX_SEALED_BYTES = 1024 * 1024
 """Ready-made frames that are read at a time."""
@@ -272,7 +276,7 @@ class _Reader:
             frame = self._frames.popleft()
             return Page(frame.data, frame.last)
         if self._is_whole:
-            page = tail.page(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+            page = tail.page(position, limit=MAX_FRAME_EVENTS, max_bytes=MAX_FRAME_BYTES)
             if page is not None:
                 return page
         if self._may_be_sealed:
@@ -283,10 +287,10 @@ class _Reader:
             if self._frames:
                 return await self.next(tail, position)
             self._may_be_sealed = False  # what is not sealed here is not sealed behind here
-        events = tail.after(position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES)
+        events = tail.after(position, limit=MAX_FRAME_EVENTS, max_bytes=MAX_FRAME_BYTES)
         if events is None:
             events = await self._store.events(
-                tail.run.id, after=position, limit=MAX_PAGE_EVENTS, max_bytes=MAX_PAGE_BYTES
+                tail.run.id, after=position, limit=MAX_FRAME_EVENTS, max_bytes=MAX_FRAME_BYTES
             )
             if not events:
                 return None
