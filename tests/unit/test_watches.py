@@ -11,7 +11,7 @@ import pytest
 
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.app.pauses import Pauses
-from onbelay_server.app.watching.tail import MAX_TAIL_EVENTS, Tail
+from onbelay_server.app.watching.tail import MAX_TAIL_EVENTS, Tail, Tails
 from onbelay_server.app.watching.watches import (
     MAX_LIST_BYTES,
     Draining,
@@ -307,3 +307,28 @@ async def test_a_list_claims_nothing_that_came_while_it_read(
     monkeypatch.setattr(house.store, "events", slow)
     page = await house.watches.list(ADA, run.id, Position(after=1), limit=9, wait_seconds=0)
     assert (numbers(page.frame), page.complete_through) == ([], 1)
+
+
+async def test_a_watch_opened_right_after_the_start_reads_no_log(
+    house: EngineHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await house.start()
+
+    async def unread(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the log was read")
+
+    monkeypatch.setattr(house.store, "events", unread)
+    monkeypatch.setattr(house.store, "frames", unread)
+    pages = house.watches.watch(ADA, run.id, Position())
+    async with aclosing(pages):
+        assert (await anext(pages)).frame == b""
+        assert sequences([await anext(pages)]) == [1]
+
+
+async def test_a_young_log_with_a_gap_is_read(house: EngineHouse) -> None:
+    run = await house.start()
+    tails = Tails(house.store, CODEC)
+    tails.committed([appended(1, 1), appended(3, 3)])
+    tail = await tails.open(run)
+    assert tail.after(0, limit=9, max_bytes=99) is None
+    tails.close(tail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from onbelay_server.ports.store import Appended, Store, StoredEvent
 MAX_TAIL_BYTES = 2 * 2**20
 MAX_TAIL_EVENTS = 4096
 MAX_PAGES = 16
+MAX_YOUNG_RUNS = 256
+MAX_YOUNG_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,13 @@ class Tail:
     @property
     def last_sequence(self) -> int:
         return self.run.last_sequence
+
+    def begin(self, run: Run, events: list[StoredEvent]) -> None:
+        """Start from the row as it was read, with the end of its log, if that is at hand."""
+        self.run = run
+        if events:
+            self._events = events
+            self._bytes = sum(len(event.body) for event in events)
 
     def append(self, appended: Appended) -> None:
         """Take what a commit added. A gap, made by another process, empties the tail."""
@@ -146,6 +156,33 @@ class Tail:
         self._bytes = sum(len(event.body) for event in self._events)
 
 
+class _YoungLogs:
+    """The whole logs of the runs begun last, as long as they are short: most watches are opened
+    right after the start, and need not read what was committed a moment ago."""
+
+    def __init__(self) -> None:
+        self._logs: OrderedDict[str, list[StoredEvent]] = OrderedDict()
+
+    def append(self, run_id: str, events: Sequence[StoredEvent]) -> None:
+        """Take what a commit added to a log."""
+        log = self._logs.get(run_id)
+        if log is None:
+            if events[0].sequence != 1:
+                return
+            log = self._logs[run_id] = []
+            if len(self._logs) > MAX_YOUNG_RUNS:
+                self._logs.popitem(last=False)
+        log.extend(events)
+        is_whole = log[-1].sequence == len(log)
+        if not is_whole or sum(len(event.body) for event in log) > MAX_YOUNG_BYTES:
+            del self._logs[run_id]
+
+    def through(self, run: Run) -> list[StoredEvent]:
+        """The run's whole log, if it is here; otherwise nothing."""
+        log = self._logs.get(run.id, [])
+        return list(log) if log and log[-1].sequence == run.last_sequence else []
+
+
 class Tails:
     """The tails of all runs that are watched in this process."""
 
@@ -153,6 +190,7 @@ class Tails:
         self._store = store
         self._codec = codec
         self._tails: dict[str, tuple[Tail, int]] = {}
+        self._young = _YoungLogs()
 
     def committed(self, appended: Sequence[Appended]) -> None:
         """Something was committed by this process."""
@@ -160,6 +198,8 @@ class Tails:
             entry = self._tails.get(one.run.id)
             if entry is not None:
                 entry[0].append(one)
+            if one.events:
+                self._young.append(one.run.id, one.events)
 
     async def open(self, run: Run) -> Tail:
         """The run's tail; close it again. Raises LookupError when the run is gone."""
@@ -174,8 +214,8 @@ class Tails:
             except BaseException:
                 self.close(tail)
                 raise
-            if current.last_sequence > tail.last_sequence:
-                tail.run = current
+            if current.last_sequence >= tail.last_sequence:
+                tail.begin(current, self._young.through(current))
         return tail
 
     def close(self, tail: Tail) -> None:

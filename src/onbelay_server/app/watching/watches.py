@@ -121,7 +121,7 @@ class Watches:
             # What was told is noted before it is sent: the run moves on while the reply leaves.
             state, sent_at = tail.run.state, self._clock.monotonic()
             yield WatchPage(run=tail.run, complete_through=position)
-            reader = _Reader(self._store, self._codec, where)
+            reader = _Reader(self._store, self._codec, run, where)
             while True:
                 page = await reader.next(tail, position)
                 if page is None:
@@ -262,13 +262,13 @@ class Watches:
 class _Reader:
     """Reads one watch's pages: from the tail, from sealed frames, from the log."""
 
-    def __init__(self, store: Store, codec: EventCodec, where: Position) -> None:
+    def __init__(self, store: Store, codec: EventCodec, run: Run, where: Position) -> None:
         self._store = store
         self._codec = codec
         self._where = where
         self._is_whole = not where.kinds and not where.except_kinds
         self._frames: deque[Frame] = deque()
-        self._may_be_sealed = self._is_whole
+        self._may_be_sealed = self._is_whole and run.last_sequence > MAX_FRAME_EVENTS
 
     async def next(self, tail: Tail, position: int) -> Page | None:
         """What is behind the position, if anything is; None when it should be there and is not."""
