@@ -134,6 +134,7 @@ async def test_what_one_run_raises_ends_that_run_alone(house: House, mode: str) 
 async def test_a_thread_that_the_end_left_behind_is_named(
     house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    caplog.set_level("ERROR")
     monkeypatch.setattr(python, "_KILL_SECONDS", 0.05)
     blocked = tmp_path / "blocked"
     run = asyncio.ensure_future(house.end_of(str(blocked)))

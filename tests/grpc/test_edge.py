@@ -99,6 +99,7 @@ async def test_a_stale_owner_is_asked_to_try_again(edge: Edged, problem: DomainE
 async def test_a_bug_tells_its_id_and_nothing_else(
     edge: Edged, problem: Exception, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("ERROR")
     edge.runs.problem = problem
     if method == "GetRun":
         found = await edge.refused(RUN + method, get("raise"))

@@ -222,6 +222,7 @@ async def test_code_does_not_take_the_name_of_an_agent_of_the_tenant() -> None:
 async def test_a_taken_name_is_said_in_the_log_once(
     caplog: pytest.LogCaptureFixture, at_start: bool
 ) -> None:
+    caplog.set_level("WARNING")
     house = House(codes=[])
     await house.agents.create(ADA, draft("hello"), None)
     house.use([HELLO])
