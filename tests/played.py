@@ -24,6 +24,8 @@ class PlayedCopy:
         self._launch = launch
         self.told: list[FromHost] = []
         self.is_killed = False
+        self.begin = launch.begun
+        """Say that there is a place for it."""
         self.unstoppable: tuple[str, ...] = ()
         """What its kill cannot end."""
 
@@ -64,6 +66,8 @@ class PlayedHarness:
     def __init__(self) -> None:
         self.launched: list[PlayedCopy] = []
         self.objection: str | None = None
+        self.has_room = True
+        """Whether there is a place for a copy that is launched."""
         self.on_launch: Callable[[PlayedCopy], None] = lambda copy: None
 
     def check(self, revision: AgentRevision) -> str | None:
@@ -72,6 +76,8 @@ class PlayedHarness:
     async def launch(self, launch: Launch) -> PlayedCopy:
         copy = PlayedCopy(launch)
         self.launched.append(copy)
+        if self.has_room:
+            copy.begin()
         self.on_launch(copy)
         return copy
 

@@ -57,6 +57,19 @@ class Heard:
         self.frames: list[ToHost | CopyLost] = []
 
         self._ended = asyncio.Event()
+        self._has_begun = asyncio.Event()
+
+    def begin(self) -> None:
+        self._has_begun.set()
+
+    @property
+    def has_begun(self) -> bool:
+        return self._has_begun.is_set()
+
+    async def first(self) -> None:
+        """Return once there was a place for the copy."""
+        async with asyncio.timeout(10):
+            await self._has_begun.wait()
 
     def take(self, frames: Sequence[ToHost | CopyLost]) -> None:
         self.frames += frames
@@ -86,11 +99,26 @@ def escaped(tmp_path: Path) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def child(folder: Path, mode: str) -> AsyncIterator[tuple[Copy, Heard]]:
+async def harness_of_one(folder: Path) -> AsyncIterator[ChildHarness]:
+    """With a place for a single child."""
     source = folder / "rude.py"
     source.write_text(SOURCE)
     catalog = load_catalog([f"{source}:rude"], with_installed=False)
     harness = ChildHarness(catalog, max_children=1, max_blob_bytes=2**20)
+    try:
+        yield harness
+    finally:
+        async with asyncio.timeout(10):
+            await harness.close()
+
+
+@asynccontextmanager
+async def child(folder: Path, mode: str) -> AsyncIterator[tuple[Copy, Heard]]:
+    async with harness_of_one(folder) as harness:
+        yield await launched(harness, folder, mode)
+
+
+async def launched(harness: ChildHarness, folder: Path, mode: str) -> tuple[Copy, Heard]:
     heard = Heard()
     start = Start(
         run_id="run_1",
@@ -111,17 +139,13 @@ async def child(folder: Path, mode: str) -> AsyncIterator[tuple[Copy, Heard]]:
     )
     launch = Launch(
         revision=revision,
+        begun=heard.begin,
         start=start,
         hear=heard.take,
         put_blob=heard.put_blob,
         get_blob=heard.get_blob,
     )
-    copy = await harness.launch(launch)
-    try:
-        yield copy, heard
-    finally:
-        async with asyncio.timeout(10):
-            await harness.close()
+    return await harness.launch(launch), heard
 
 
 async def test_a_dead_child_is_lost_though_its_pipes_are_held(
@@ -139,6 +163,20 @@ async def test_a_frozen_child_is_killed_though_its_pipes_are_held(
         begun = time.monotonic()
         assert list(await copy.kill()) == []
         assert time.monotonic() - begun < 2
+
+
+async def test_a_copy_begins_when_there_is_a_place_for_it(tmp_path: Path, escaped: Path) -> None:
+    async with harness_of_one(tmp_path) as harness:
+        first, heard_first = await launched(harness, tmp_path, "")
+        second, heard_second = await launched(harness, tmp_path, "")
+        _, heard_third = await launched(harness, tmp_path, "dies")
+        await heard_first.first()
+        assert not heard_second.has_begun
+        await second.kill()
+        assert not heard_third.has_begun
+        await first.kill()
+        assert await heard_third.last() == CopyLost(reason="the child process exited with code 3")
+        assert (heard_second.has_begun, heard_third.has_begun) == (False, True)
 
 
 @pytest.mark.parametrize(

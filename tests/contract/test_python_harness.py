@@ -99,6 +99,7 @@ class House:
         launch = Launch(
             revision=revision,
             start=start,
+            begun=lambda: None,
             hear=hear,
             put_blob=_no_blob,
             get_blob=_no_blob,

@@ -95,7 +95,7 @@ class Run:
     active_us: int = 0
     """How long it has been RUNNING in earlier epochs; waits do not count."""
     claim_us: int | None = None
-    """When its present epoch was claimed."""
+    """Since when its present epoch counts: its claim, or when there was a place for it."""
     message_count: int = 0
     """Messages sent to it so far."""
     child_count: int = 0

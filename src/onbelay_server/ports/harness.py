@@ -35,6 +35,9 @@ class CopyLost:
     """It could not be started at all."""
 
 
+Hear = Callable[[Sequence[ToHost | CopyLost]], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """What to execute, and whom to tell."""
@@ -42,7 +45,10 @@ class Launch:
     revision: AgentRevision
     start: Start
     """Sent first, with the journal inside; the harness itself sends Go behind it."""
-    hear: Callable[[Sequence[ToHost | CopyLost]], None]
+    begun: Callable[[], None]
+    """Called once on the server's loop, within `launch` or later, when there is a place for the
+    copy: its time counts from then on. Nothing of it lives before, and it says nothing."""
+    hear: Hear
     """Called on the server's loop with what the copy said, in order, several frames at once where
     they came together. The last frame ever is Ended or CopyLost."""
     put_blob: Callable[[bytes], Awaitable[str]]
@@ -79,7 +85,8 @@ class Harness(Protocol):
         ...
 
     async def launch(self, launch: Launch) -> Copy:
-        """Start a copy. A failure to start is said through `hear` as CopyLost(is_spawn=True)."""
+        """Start a copy, or have it wait until there is a place for it. A failure to start is said
+        through `hear` as CopyLost(is_spawn=True)."""
         ...
 
     async def close(self) -> None:

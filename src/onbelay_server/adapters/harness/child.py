@@ -119,12 +119,16 @@ class _ChildCopy:
     # ---- its life ------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        """From the start of the process until nothing of it is left."""
+        """From the wait for a place until nothing of the process is left."""
+        async with self._room:
+            self._launch.begun()
+            await self._serve()
+
+    async def _serve(self) -> None:
         folder: Path | None = None
         try:
             folder = await asyncio.to_thread(self._folders.make)
-            async with self._room:
-                await self._converse(folder)
+            await self._converse(folder)
         except Exception:
             # Of our own making, a full disk say: the run must not wait for a copy nobody serves.
             log.exception("a child was not served", extra={"action": "child_broke"})

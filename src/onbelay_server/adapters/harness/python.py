@@ -48,6 +48,7 @@ class PythonHarness:
         definition = load(code.target)
         copy = _InProcessCopy(definition, launch, self._loops.take(), self)
         self._copies.add(copy)
+        launch.begun()
         copy.send(launch.start)
         copy.send(Go())
         return copy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from onbelay_agent.protocol import InputArtifact, Start
@@ -22,6 +23,7 @@ from onbelay_server.domain.run import Run
 from onbelay_server.domain.state import RunState
 from onbelay_server.ports.blobs import Blobs
 from onbelay_server.ports.event_codec import EventCodec
+from onbelay_server.ports.harness import Hear, Launch
 from onbelay_server.ports.store import Place, Store
 
 _FRESH_EVENTS = 2
@@ -139,6 +141,17 @@ class CaseFile:
             self.files[artifact.name] = artifact
         else:
             self.journal.keep_content(artifact.id, artifact.sha256)
+
+    def launch(self, begun: Callable[[], None], hear: Hear) -> Launch:
+        """What a harness is to execute."""
+        return Launch(
+            revision=self.revision,
+            start=self.start,
+            begun=begun,
+            hear=hear,
+            put_blob=self.put_blob,
+            get_blob=self.get_blob,
+        )
 
     @property
     def start(self) -> Start:

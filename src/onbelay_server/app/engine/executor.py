@@ -23,7 +23,7 @@ from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
 from onbelay_server.ports.event_codec import UnencodableEvent
 from onbelay_server.ports.failpoints import reach
-from onbelay_server.ports.harness import Copy, CopyLost, Launch
+from onbelay_server.ports.harness import Copy, CopyLost
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Executor:
         self._toolbox = Toolbox(
             parts.broker, parts.clock, case.put_blob, self._inbox.put, limits.tool_seconds
         )
-        self._watchdog = Watchdog.of(case.run, limits, now)
+        self._watchdog = Watchdog.of(case.run, limits)
         self._copy: Copy | None = None
         self._code = {"python": case.run.code_python, "fingerprint": case.run.code_fingerprint}
         self._is_over = False
@@ -132,14 +132,12 @@ class Executor:
         if isinstance(harness, str):
             await self._conclude(self._fate.fail(FailureReason.AGENT_NOT_FOUND, harness))
             return
-        launch = Launch(
-            revision=self._case.revision,
-            start=self._case.start,
-            hear=self._inbox.put,
-            put_blob=self._case.put_blob,
-            get_blob=self._case.get_blob,
-        )
-        self._copy = await harness.launch(launch)
+        self._copy = await harness.launch(self._case.launch(self._begun, self._inbox.put))
+
+    def _begun(self) -> None:
+        self._watchdog.begin(self._parts.clock.monotonic())
+        if self._copy is not None:
+            self._inbox.put(())  # it had to wait for its place: its marks are set only now
 
     def _next_deadline(self) -> float:
         """Seconds until the executor must look up by itself."""
@@ -263,7 +261,9 @@ class Executor:
 
     def _suspend(self) -> None:
         """The run goes on without this copy."""
-        if self._unwind_by is None:
+        if not self._watchdog.has_begun:
+            self._is_over = True
+        elif self._unwind_by is None:
             self._unwind_by = self._parts.clock.monotonic() + _UNWIND_SECONDS
             self._tell(Suspend())
 
@@ -277,6 +277,7 @@ class Executor:
         if self._stop is not None:
             await self._keep_stop_deadlines(self._stop, now)
             return
+        await self._fate.count_time(is_spent=self._watchdog.has_begun)
         breach = self._watchdog.breach(now) or self._follower.history.breach()
         if breach is not None:
             await self._breach(breach)
@@ -326,7 +327,7 @@ class Executor:
     # ---- ends --------------------------------------------------------------------------------
 
     async def _keep_stop_deadlines(self, stop: StopClock, now: float) -> None:
-        if now >= stop.kill_at:
+        if now >= stop.kill_at or not self._watchdog.has_begun:
             await self._conclude(self._fate.kill(tuple(await self._kill())))
         elif now >= stop.grace_until and not stop.is_grace_over:
             stop.is_grace_over = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from onbelay_server.app.engine.casefile import CaseFile
@@ -39,6 +40,8 @@ class Fate:
         self._run = case.run
         self.fence_at = fence_at
         """Monotonic time after which nothing may be written: the lease may be another's then."""
+        self._is_spent = True
+        """Whether the store takes the time since the claim for the run's."""
 
     async def lose(self, reason: str) -> Run:
         """This attempt is lost: the run waits for its next, if it has one left."""
@@ -104,6 +107,20 @@ class Fate:
 
         reads = Reads(runs=[self._run.id])
         await self.insist(lambda: self._parts.store.write(reads, warn))
+
+    async def count_time(self, *, is_spent: bool) -> None:
+        """The time limit runs from now on, or has not run since the claim: nothing is spent while
+        a run waits for a place."""
+        if is_spent == self._is_spent:
+            return
+
+        def count(rows: Rows, now_us: int) -> Change[None]:
+            run = fence(rows.run(self._run.id), self._parts.owner, self._run.epoch)
+            return Change(result=None, put=[replace(run, claim_us=now_us if is_spent else None)])
+
+        reads = Reads(runs=[self._run.id])
+        await self.insist(lambda: self._parts.store.write(reads, count))
+        self._is_spent = is_spent
 
     async def insist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Write, again and again while the database is away and the lease holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from onbelay_server.domain.agent import Limits
@@ -16,26 +17,33 @@ WARN_SHARE = 0.8
 class Watchdog:
     """Knows when a run that is being driven has taken too long. Times are monotonic seconds.
 
-    Only running counts: nobody drives a run that waits.
+    Only running counts: nobody drives a run that waits, and none of its marks is set before its
+    copy has a place.
     """
 
     limits: Limits
-    begun_at: float
     active_before_seconds: float
     has_spoken: bool
     """Whether the agent has said or asked anything yet, in any epoch."""
-    heard_at: float
+    begun_at: float = math.inf
+    heard_at: float = math.inf
 
     @classmethod
-    def of(cls, run: Run, limits: Limits, now: float) -> Watchdog:
-        """For a run that was claimed just now."""
+    def of(cls, run: Run, limits: Limits) -> Watchdog:
+        """For a run that was claimed just now and has no copy yet."""
         return cls(
             limits=limits,
-            begun_at=now,
             active_before_seconds=run.active_us / 1e6,
             has_spoken=bool(run.code_python),
-            heard_at=now,
         )
+
+    @property
+    def has_begun(self) -> bool:
+        return self.begun_at < math.inf
+
+    def begin(self, now: float) -> None:
+        """The copy has a place."""
+        self.begun_at = self.heard_at = now
 
     def hear(self, now: float, *, is_word: bool) -> None:
         """The copy gave a sign of life; a word is more than a pulse."""
