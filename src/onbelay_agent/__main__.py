@@ -2,7 +2,8 @@
 
 Frames take file descriptor 1 for themselves; what the agent prints goes to standard error, and
 standard input is empty for it. `--describe` prints the agent's definition as JSON instead.
-Exit codes: 0 after Ended was sent, 2 when there is no such agent, 70 when the host is gone.
+Exit codes: 0 after Ended was sent, 2 when there is no such agent, 70 when the host is gone (the
+leader of a session ends by SIGKILL then, with its group).
 """
 
 from __future__ import annotations

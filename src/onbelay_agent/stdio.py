@@ -1,7 +1,7 @@
 """The child's side of the pipe: a Host whose log is kept by the process at its other end.
 
 Reading and writing have a thread each, so neither ever blocks the agent. A copy without a host must
-not go on: when the pipe breaks before Ended was sent, the process ends at once.
+not go on: when the pipe breaks before Ended was sent, the process and its group end at once.
 
 Blobs cross in pieces of at most MAX_CHUNK_BYTES: `put_blob` lines until `last`, answered by
 `blob_kept`; `get_blob` answered by `blob` lines until `last`, or by one that says `missing`.
@@ -13,9 +13,11 @@ import asyncio
 import hashlib
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO, NoReturn, cast
 
 from onbelay_agent.frames import (
@@ -165,8 +167,12 @@ class PipeHost:
 
 
 def exit_without_host() -> NoReturn:
-    """End the process at once: nobody keeps this copy's log any more."""
-    sys.stderr.flush()
+    """End the process at once, with all it has started: nobody keeps this copy's log any more."""
+    with suppress(Exception):  # standard error went with the host, or is the agent's own
+        sys.stderr.flush()
+    # A host gives a child a session of its own. Without one the group is somebody else's too.
+    if sys.platform != "win32" and os.getsid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(EXIT_HOST_LOST)
 
 

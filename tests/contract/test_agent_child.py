@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ from onbelay_agent.stdio import (
 )
 
 SOURCE = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from onbelay_agent import agent, Context
 
 @agent
@@ -52,6 +53,12 @@ async def hello(ctx: Context, name: str) -> str:
     return f"Hello {name} {len(large)}"
 
 @agent
+def brood(ctx: Context) -> None:
+    if os.fork():
+        print("forked")
+    time.sleep(60)
+
+@agent
 def blocks(ctx: Context) -> None:
     time.sleep(600)
 """
@@ -60,7 +67,9 @@ def blocks(ctx: Context) -> None:
 class Child:
     """A child process and the host's side of its pipes."""
 
-    def __init__(self, folder: Path, target: str, *options: str) -> None:
+    def __init__(
+        self, folder: Path, target: str, *options: str, leads_session: bool = False
+    ) -> None:
         source = str(Path(onbelay_agent.__file__).parent.parent)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "onbelay_agent", target, *options],
@@ -69,6 +78,7 @@ class Child:
             stderr=subprocess.PIPE,
             env={"PYTHONPATH": source, "PATH": os.environ["PATH"]},
             cwd=folder,
+            start_new_session=leads_session,
         )
 
     def tell(self, *lines: bytes) -> None:
@@ -95,6 +105,11 @@ class Child:
             journal=journal,
         )
         self.tell(*encode_start(start), encode_frame(Go()))
+
+    def let_begin(self) -> None:
+        """Its first call is recorded."""
+        begin = next(frame for frame in self.frames() if isinstance(frame, Begin))
+        self.tell(encode_frame(Begun(stage=begin.stage)))
 
 
 @pytest.fixture
@@ -180,13 +195,24 @@ def test_a_child_without_a_host_ends_at_once(folder: Path, children: list[Child]
     child = Child(folder, "agents:blocks")
     children.append(child)
     child.start()
-    for frame in child.frames():
-        if isinstance(frame, Begin):
-            child.tell(encode_frame(Begun(stage=frame.stage)))
-            break
+    child.let_begin()
     assert child.process.stdin is not None
     child.process.stdin.close()
     assert child.process.wait(timeout=10) == EXIT_HOST_LOST
+
+
+def test_a_child_without_a_host_ends_what_it_started(folder: Path, children: list[Child]) -> None:
+    child = Child(folder, "agents:brood", leads_session=True)
+    children.append(child)
+    child.start()
+    child.let_begin()
+    assert child.process.stdin is not None
+    assert child.process.stderr is not None
+    assert child.process.stderr.readline() == b"forked\n"
+    child.process.stdin.close()
+    assert child.process.wait(timeout=10) == -signal.SIGKILL
+    # What it forked holds its standard error: this ends when that is gone too.
+    assert child.process.stderr.read() == b""
 
 
 def test_a_stopped_child_names_its_thread_and_exits(folder: Path, children: list[Child]) -> None:

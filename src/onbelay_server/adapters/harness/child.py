@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -138,7 +137,7 @@ class _ChildCopy:
                 )
         finally:
             if folder is not None:
-                await asyncio.to_thread(shutil.rmtree, folder, True)
+                await asyncio.to_thread(self._folders.remove, folder)
 
     async def _converse(self, folder: Path) -> None:
         command = (sys.executable, "-m", "onbelay_agent", self._target)
@@ -155,6 +154,7 @@ class _ChildCopy:
         writing = asyncio.create_task(self._write(process))
         draining = asyncio.create_task(self._drain(process))
         try:
+            await asyncio.to_thread(self._folders.occupy, folder, process.pid)
             reason = await self._hear_out(process)
             if self._has_ended:
                 await self._leave(process)

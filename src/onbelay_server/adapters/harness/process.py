@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from onbelay_server.adapters.harness.lifeline import Lifeline
+
 
 class _Protocol(SubprocessStreamProtocol):
     """Knows that the process has ended although somebody else still holds its pipes."""
@@ -27,14 +29,18 @@ class ChildProcess:
     """`Process.wait` returns only once every pipe is closed, and a grandchild that left the group
     may hold them for ever. This one's `ended` does not ask who else is there."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, protocol: _Protocol) -> None:
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, protocol: _Protocol, lifeline: Lifeline
+    ) -> None:
         process = Process(transport, protocol, asyncio.get_running_loop())
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self.stdin, self.stdout, self.stderr = process.stdin, process.stdout, process.stderr
+        self.pid = transport.get_pid()
         self._transport = transport
         self._protocol = protocol
+        self._lifeline = lifeline
 
     @classmethod
     async def start(
@@ -43,17 +49,24 @@ class ChildProcess:
         """`limit_bytes`: the longest line that can be read from it. Raises OSError or ValueError
         when it cannot be started."""
         loop = asyncio.get_running_loop()
-        transport, protocol = await loop.subprocess_exec(
-            lambda: _Protocol(limit_bytes, loop),
-            *command,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-        return cls(transport, protocol)
+        lifeline = Lifeline()
+        try:
+            transport, protocol = await loop.subprocess_exec(
+                lambda: _Protocol(limit_bytes, loop),
+                *command,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+                pass_fds=(lifeline.child_end,),
+            )
+        except BaseException:
+            lifeline.cut()
+            raise
+        lifeline.tie(transport.get_pid())
+        return cls(transport, protocol, lifeline)
 
     async def ended(self) -> int:
         """Its exit code, once it has ended; negative: the signal that killed it."""
@@ -65,7 +78,7 @@ class ChildProcess:
     def kill_group(self) -> None:
         """Kill it and everything it started that is still in its group."""
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._transport.get_pid(), signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Leave nothing of it: its group, its zombie, our ends of its pipes."""
@@ -74,3 +87,4 @@ class ChildProcess:
             await self._protocol.exited.wait()
         finally:
             self._transport.close()
+            self._lifeline.cut()
