@@ -44,7 +44,11 @@ if MODE == "freezes":
 
 @agent(child=True)
 async def rude(ctx: Context) -> str:
+    global MODE
     host = next(one for one in gc.get_objects() if isinstance(one, PipeHost))
+    if MODE == "floods":
+        host._lines.put(b'{"pulse":{}}\\n' * 50_000)
+        MODE = '{"ended":{"outcome":"returned","output_json":"1"}}'
     host._lines.put(MODE.encode() + b"\\n")
     time.sleep(60)
 """
@@ -204,6 +208,18 @@ async def test_a_child_that_cannot_be_served_is_lost(tmp_path: Path) -> None:
         assert await heard.last() == CopyLost(
             reason="the service could not serve the child process"
         )
+
+
+async def test_others_have_their_turn_while_a_child_floods(tmp_path: Path) -> None:
+    async with child(tmp_path, "floods") as (_, heard):
+        last = asyncio.create_task(heard.last())
+        before, most = 0, 0
+        while not last.done():
+            await asyncio.sleep(0)
+            most, before = max(most, len(heard.frames) - before), len(heard.frames)
+        assert await last == Ended(outcome="returned", output_json="1")
+    assert len(heard.frames) > 50_000
+    assert most < 2_000  # a pipe holds 5,000 of them
 
 
 def _appears(file: Path) -> None:

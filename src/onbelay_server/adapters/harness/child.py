@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,8 @@ _MAX_TAIL_CHARACTERS = 2000
 _EXIT_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 2.0
 """How long a dead child's pipe is read on: somebody it started may hold it for ever."""
+_TURN_SECONDS = 0.001
+"""How long one child is heard before everybody else has a turn of the loop."""
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
 """What a child sees of the service's environment; its secrets are not in it."""
 _IMPORT_PATH = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
@@ -208,6 +211,7 @@ class _ChildCopy:
 
     async def _read(self, process: ChildProcess) -> str:
         """Take frames until the pipe ends; why it was cut, if we cut it."""
+        turn_ends = time.monotonic() + _TURN_SECONDS
         while True:
             try:
                 line = await process.stdout.readline()
@@ -221,6 +225,9 @@ class _ChildCopy:
                 return f"the child said something that is no frame: {str(error)[:200]}"
             except ValueError:
                 return "the child said more than fits a line"
+            if time.monotonic() >= turn_ends:
+                await asyncio.sleep(0)  # lines that are there already are read without a pause
+                turn_ends = time.monotonic() + _TURN_SECONDS
 
     async def _take(self, frame: Frame) -> bool:
         """Pass a frame on; whether it was the last."""
