@@ -24,15 +24,8 @@ from onbelay_agent.calls import Calls
 from onbelay_agent.context import Context
 from onbelay_agent.definition import AgentDefinition
 from onbelay_agent.emits import Emits
-from onbelay_agent.ending import Ending
-from onbelay_agent.errors import (
-    InvalidInput,
-    RefusedCall,
-    RunEnding,
-    RunStopped,
-    RunSuspended,
-    ValueNotStorable,
-)
+from onbelay_agent.ending import Ending, end_of, raised
+from onbelay_agent.errors import RefusedCall, RunEnding, RunStopped, RunSuspended, described
 from onbelay_agent.journal import Diverged, Journal
 from onbelay_agent.loop import RunLoop
 from onbelay_agent.outbox import Outbox
@@ -53,7 +46,7 @@ from onbelay_agent.protocol import (
     Suspend,
 )
 from onbelay_agent.releases import Releases
-from onbelay_agent.task import RunTask, RunTimer
+from onbelay_agent.task import RunTask, RunTimer, contained_errors
 from onbelay_agent.threads import refuse_threads
 from onbelay_agent.version import Versions
 from onbelay_agent.works import Works
@@ -176,9 +169,9 @@ class Copy:
         self.versions = Versions(self.calls)
         try:
             arguments = self.definition.bind(start.input_json)
-        except InvalidInput as error:
-            ended = Ended(outcome="raised", error_type="InvalidInput", message=str(error))
-            self._end(RunStopped, ended, 0.0)
+        except Exception as error:
+            logger.info("The agent's input was refused", exc_info=error)
+            self._end(RunStopped, raised(self.definition, error), 0.0)
             return
         coro = self.definition.invoke(Context(self), arguments)
         self.run_loop.driver = self.thread_id
@@ -244,9 +237,11 @@ class Copy:
                     return
         except Diverged as problem:
             self._lost(problem)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, (Exception, *contained_errors())):
+                raise
             logger.exception("The copy of a run failed")
-            self._lost(f"the copy itself failed: {type(error).__name__}: {error}")
+            self._lost(f"the copy itself failed: {': '.join(described(error))}")
         finally:
             self.run_loop.driver = None
 
@@ -308,19 +303,7 @@ class Copy:
     # ---- the end ---------------------------------------------------------------------------------
 
     def _returned(self, root: RunTask) -> None:
-        failed = asyncio.CancelledError() if root.cancelled() else root.exception()
-        if failed is None:
-            try:
-                output_json = self.definition.encode_output(root.result())
-                ended = Ended(outcome="returned", output_json=output_json)
-            except ValueNotStorable as error:
-                text = f"the agent's result cannot be stored: {error}"
-                ended = Ended(outcome="raised", error_type="ValueNotStorable", message=text)
-        else:
-            logger.info("The agent raised", exc_info=failed)
-            error_type, message = self.definition.described_error(failed)
-            ended = Ended(outcome="raised", error_type=error_type, message=message)
-        self._end(RunStopped, ended, 0.0)
+        self._end(RunStopped, end_of(self.definition, root), 0.0)
 
     def _stuck(self, message: str) -> None:
         if self.run_loop.intruder:

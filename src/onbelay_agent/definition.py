@@ -15,7 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from onbelay_agent.errors import AgentNotLoaded, InvalidDefinition, RunEnding, StepFailed
+from onbelay_agent.errors import (
+    AgentNotLoaded,
+    InvalidDefinition,
+    RunEnding,
+    StepFailed,
+    described,
+)
 from onbelay_agent.limits import Limits, OnCodeChange
 from onbelay_agent.signature import Signature
 from onbelay_agent.tool import Risk, ToolDefinition, highest_risk
@@ -78,7 +84,8 @@ class AgentDefinition:
             return error.error_type, str(error.data.get("message", ""))
         if isinstance(error, RunEnding):
             return type(error).__name__, "raised by the agent's own code"
-        return type(error).__name__, str(error)[:4000].encode("utf-8", "replace").decode()
+        error_type, text = described(error)
+        return error_type, text[:4000]
 
     def describe(self) -> dict[str, Any]:
         """Everything but the code, as plain JSON."""
@@ -180,7 +187,7 @@ def load(target: str) -> AgentDefinition:
         raise
     except Exception as error:
         raise AgentNotLoaded(
-            f"{place} cannot be imported: {type(error).__name__}: {error}"
+            f"{place} cannot be imported: {': '.join(described(error))}"
         ) from error
     found = getattr(module, attribute, None)
     if isinstance(found, AgentDefinition):

@@ -7,7 +7,6 @@ nothing, and its calls are refused.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import dataclasses
 import hashlib
 import inspect
@@ -15,8 +14,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from onbelay_agent.definition import AgentDefinition
+from onbelay_agent.errors import described
 from onbelay_agent.loop import RunLoop
+from onbelay_agent.parking import park_coroutine
 from onbelay_agent.protocol import MAX_INLINE_BYTES, Cancel, Ended
+from onbelay_agent.task import RunTask
 from onbelay_agent.work import Outcome, StepPlan, StepWork
 
 if TYPE_CHECKING:
@@ -24,12 +27,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("onbelay_agent")
 
-ROUNDS = 5
+ROUNDS = 10
+"""Cancellations that code may survive before it is parked."""
 HANDLES_A_ROUND = 10_000
+MOST_HANDLES = 50_000
+"""In all rounds together."""
 MOST_REFUSALS = 1_000
 """After that many refused calls the code is parked: its next call never returns."""
-LAST_WAIT_SECONDS = 0.5
-"""For cancelled work to be over before it is named as abandoned."""
+LAST_WAIT_SECONDS = 0.4
+"""For cancelled work to be over before it is cut off."""
+CUT_SECONDS = 0.1
+"""After that, until what still runs is named as abandoned."""
 FINISHERS_SECONDS = 10.0
 
 
@@ -75,6 +83,7 @@ class Ending:
             copy.emits.discard()
         self._unwind()
         if copy.ended:
+            copy.host_loop.call_later(LAST_WAIT_SECONDS, copy.works.cut_off)
             return
         copy.outbox.forget_begins()
         if self._told_to_end:
@@ -117,19 +126,17 @@ class Ending:
         for call in list(copy.calls.by_id.values()):
             if call.future is not None and not call.future.done():
                 call.future.set_exception(copy.ending())
-        loop.turn(HANDLES_A_ROUND)
+        left = MOST_HANDLES - loop.turn(HANDLES_A_ROUND)
         for _ in range(ROUNDS):
             loop.close_generators()
             tasks = loop.unfinished()
-            if not tasks and loop.idle:
+            if left <= 0 or (not tasks and loop.idle):
                 break
             for task in tasks:
                 task.cancel()
-            loop.turn(HANDLES_A_ROUND)
+            left -= loop.turn(HANDLES_A_ROUND)
         for task in loop.unfinished():
-            # In a turn: finally blocks may well look for the running loop.
-            loop.call_soon(_close, task.get_coro())
-        loop.turn(HANDLES_A_ROUND)
+            park_coroutine(task.get_coro())
         loop.drop()
 
     def _cancel_calls(self) -> None:
@@ -150,7 +157,7 @@ class Ending:
             for work in works:
                 work.cancel()
         await self._until_over(works, copy.host_loop.time() + LAST_WAIT_SECONDS)
-        abandoned = [work.step_id for work in works if work.alive]
+        abandoned = [work.step_id for work in await self._cut_off(works, CUT_SECONDS)]
         if needs_finishers:
             # Ended is due within a second of the grace, so after a stop they share what is left.
             total_seconds = 0.3 if self._told_to_end else FINISHERS_SECONDS
@@ -175,13 +182,25 @@ class Ending:
         finally:
             self._limit = None
 
+    async def _cut_off(self, works: list[StepWork], seconds: float) -> list[StepWork]:
+        """Run none of them any more; those that go on nevertheless."""
+        left = [work for work in works if work.alive]
+        for work in left:
+            work.cut_off()
+        await self._until_over(left, self._copy.host_loop.time() + seconds)
+        left = [work for work in left if work.alive]
+        for work in left:
+            work.park()
+        return left
+
     async def _keep_output(self, content: bytes) -> None:
         try:
             await self._copy.host.put_blob(content)
         except Exception as error:
             logger.exception("The host could not keep the run's output")
             self._ended = Ended(
-                outcome="diverged", message=f"the run's output could not be kept: {error}"
+                outcome="diverged",
+                message=f"the run's output could not be kept: {described(error)[1]}",
             )
             return
         self._ended = dataclasses.replace(
@@ -203,10 +222,12 @@ class Ending:
         if work.alive:
             work.cancel()
             await self._until_over([work], copy.host_loop.time() + 0.01)
-        return not work.alive
+        return not await self._cut_off([work], 0.01)
 
     def _wound_down(self, task: asyncio.Task[tuple[str, ...]]) -> None:
         if task.cancelled():
+            # By a step that cancels every task of its loop: the end must be said all the same.
+            self._send(tuple(work.step_id for work in self._copy.works.left() if work.alive))
             return
         error = task.exception()
         if error is not None:
@@ -223,20 +244,25 @@ class Ending:
         copy.host.send(dataclasses.replace(self._ended, emits=emits, abandoned=abandoned))
 
 
-def _close(coro: Any) -> None:
-    # Held one by one: an inner coroutine that goes on must outlive the one that awaits it.
-    chain = [coro]
-    while (inner := getattr(chain[-1], "cr_await", None)) is not None:
-        chain.append(inner)
+def end_of(definition: AgentDefinition, root: RunTask) -> Ended:
+    """What the agent's code came to."""
+    if root.cancelled():
+        return raised(definition, asyncio.CancelledError())
+    failed = root.exception()
+    if failed is not None:
+        logger.info("The agent raised", exc_info=failed)
+        return raised(definition, failed)
     try:
-        coro.close()
-    except BaseException:
-        logger.debug("Agent code raised while it was closed", exc_info=True)
-    for link in chain:
-        if getattr(link, "cr_frame", None) is not None:
-            # It swallows its own end. Parked for ever: when Python frees a coroutine it closes it
-            # once more, at the latest when the process exits, and this one may never return.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(link))
+        return Ended(outcome="returned", output_json=definition.encode_output(root.result()))
+    except BaseException as error:  # noqa: BLE001 - the result may be an object with code of its own
+        text = f"the agent's result cannot be stored: {described(error)[1][:4000]}"
+        return Ended(outcome="raised", error_type="ValueNotStorable", message=text)
+
+
+def raised(definition: AgentDefinition, error: BaseException) -> Ended:
+    """The end of a run by what its code raised."""
+    error_type, message = definition.described_error(error)
+    return Ended(outcome="raised", error_type=error_type, message=message)
 
 
 def _resultless(fn: Callable[[], Any]) -> Callable[[], Any]:

@@ -200,3 +200,16 @@ def raised_by(failure: Failure) -> AgentCallError:
     if kind is None:
         return AgentCallError(f"{failure.type}: {failure.message}", data)
     return kind(failure.message, data)
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """Class name and text of whatever an author's code raised, in characters that can be stored.
+
+    Never raises: an exception's own `__str__` may."""
+    name = type(error).__name__[:200]
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 - it is agent code, and may raise anything
+        return name, "(its text cannot be read)"
+    # By way of str's own method: `__str__` may give a subclass that has another.
+    return name, str.encode(text, "utf-8", "replace").decode()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from onbelay_agent.copy import Copy
-from onbelay_agent.errors import AgentCallError, InvalidInput
+from onbelay_agent.errors import AgentCallError, InvalidInput, described
 from onbelay_agent.family import Crash, Family, child_outcome
 from onbelay_agent.protocol import (
     Begin,
@@ -273,9 +273,11 @@ class MemoryHost:
                 async with asyncio.timeout(request["timeout_seconds"]):
                     ok_json = await tool.invoke(json.dumps(request["arguments"]), intent.id)
             except (InvalidInput, AgentCallError) as error:
-                failure = Failure(type="ToolFailed", message=f"{intent.name}: {error}")
+                failure = Failure(
+                    type="ToolFailed", message=f"{intent.name}: {described(error)[1]}"
+                )
             except Exception as error:  # noqa: BLE001 - the tool's failure
-                text = f"{intent.name}: {type(error).__name__}: {error}"
+                text = ": ".join((intent.name, *described(error)))
                 failure = Failure(type="ToolFailed", message=text)
         self._log.outcomes[intent.id] = (ok_json, failure)
         self._finish(intent.id, ok_json, failure)

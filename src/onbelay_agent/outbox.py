@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from onbelay_agent.errors import described
 from onbelay_agent.protocol import Begin, Host, ToHost
 
 logger = logging.getLogger("onbelay_agent")
@@ -68,6 +69,6 @@ class Outbox:
         except Exception as error:
             logger.exception("The host could not keep a blob")
             self._queue.clear()
-            self._lost(f"a value could not be kept: {error}")
+            self._lost(f"a value could not be kept: {described(error)[1]}")
         finally:
             self._drain = None

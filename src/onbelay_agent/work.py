@@ -1,8 +1,9 @@
 """The work of a step: the author's function, run beside the agent on the host's loop.
 
 An async function runs as a task of the host's loop in a fresh context, a sync one in a daemon
-thread of its own. A thread cannot be killed: once it is no longer wanted its next emit raises
-RunStopped in it, and one that goes on regardless is named when the copy ends.
+thread of its own. An async function that swallows its cancellation is cut off: it is not run again.
+A thread cannot be killed: once it is no longer wanted its next emit raises RunStopped in it, and
+one that goes on regardless is named when the copy ends.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import contextvars
 import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from onbelay_agent import values
-from onbelay_agent.errors import RunStopped, ValueNotStorable
+from onbelay_agent.errors import RunStopped, ValueNotStorable, described
+from onbelay_agent.parking import Leash, park
 from onbelay_agent.protocol import Failure
 from onbelay_agent.task import contained_errors
 from onbelay_agent.values import Adapter
 
 INSIDE: ContextVar[StepWork | None] = ContextVar("onbelay_step", default=None)
 """The step whose function is running here; None in agent code."""
+
+_CANCELLED_ITSELF = "its function cancelled itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +107,12 @@ class StepWork:
         self._context = contextvars.Context()
         self._context.run(INSIDE.set, self)
         self._task: asyncio.Task[Outcome | None] | None = None
+        self._leash: Leash | None = None
         self._is_resting = False
         """Between two tries."""
 
     def start(self) -> None:
-        """Begin; `done` is called once on the host's loop, with None when it was cancelled."""
+        """Begin; `done` is called once on the host's loop, with None when it was told to end."""
         self._task = self._loop.create_task(self._run(), context=self._context)
         self._task.add_done_callback(self._ended)
 
@@ -117,6 +122,17 @@ class StepWork:
         self.stopping = True
         if self._task is not None:
             self._task.cancel()
+
+    def cut_off(self) -> None:
+        """The time it had to end is over: its async function runs no more. A thread goes on."""
+        if self._leash is not None:
+            self._leash.cut()
+        self.cancel()
+
+    def park(self) -> None:
+        """It would not even end when it was cut off: see to it that it is never freed."""
+        park(self)
+        park(self._task)
 
     def hurry(self) -> None:
         """The run is ending: the try in flight may finish, no other begins."""
@@ -137,7 +153,15 @@ class StepWork:
     def _ended(self, task: asyncio.Task[Outcome | None]) -> None:
         if not self.alive:
             self.over.set()
-        self._done(self, None if task.cancelled() else task.result())
+        if task.cancelled():
+            failure = self._failure("CancelledError", _CANCELLED_ITSELF)
+        elif (error := task.exception()) is not None:
+            failure = self._failure(*described(error))
+        else:
+            self._done(self, task.result())
+            return
+        # However it ended, whoever waits for it must hear of it, unless it was told to end.
+        self._done(self, None if self.stopping else Outcome(None, failure, 0))
 
     async def _run(self) -> Outcome | None:
         began = time.monotonic_ns()
@@ -168,29 +192,35 @@ class StepWork:
         except asyncio.CancelledError:
             if not self.wanted:
                 raise
-            return None, self._failure("CancelledError", "its function cancelled itself")
+            return None, self._failure("CancelledError", _CANCELLED_ITSELF)
         except KeyboardInterrupt as error:
             if KeyboardInterrupt not in contained_errors():
                 raise
-            return None, self._failure("KeyboardInterrupt", str(error))
+            return None, self._failure(*described(error))
         except TimeoutError as error:
             seconds = self._plan.timeout_seconds
-            text = str(error) or (f"timed out after {seconds:g} s" if seconds else "timed out")
+            text = described(error)[1] or (
+                f"timed out after {seconds:g} s" if seconds else "timed out"
+            )
             if self._threads_running:
                 # Two of them at once might do what one of them may do.
                 text += "; its thread cannot be ended, so it is not tried again"
             return None, self._failure("TimeoutError", text)
         except BaseException as error:  # noqa: BLE001 - whatever it raises is its failure
-            return None, self._failure(type(error).__name__, str(error))
+            return None, self._failure(*described(error))
 
     async def _result(self) -> str:
         plan = self._plan
         if inspect.iscoroutinefunction(plan.fn):
-            return self._encoded(await plan.fn(*plan.args))
+            return self._encoded(await self._leashed(plan.fn(*plan.args)))
         value, text = await self._in_thread()
         if text is not None:
             return text
-        return self._encoded(await value)
+        return self._encoded(await self._leashed(_awaited(value)))
+
+    def _leashed(self, coro: Coroutine[Any, Any, Any]) -> Leash:
+        self._leash = leash = Leash(coro)
+        return leash
 
     async def _in_thread(self) -> tuple[Any, str | None]:
         """The function's value, and its JSON unless the value must be awaited first."""
@@ -215,7 +245,7 @@ class StepWork:
                 value = self._plan.fn(*self._plan.args)
                 result = (value, None if inspect.isawaitable(value) else self._encoded(value))
             except StopIteration as error:
-                failed = RuntimeError(f"StopIteration: {error}")
+                failed = RuntimeError(": ".join(described(error)))
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                 failed = error
             try:
@@ -228,8 +258,8 @@ class StepWork:
         thread = threading.Thread(
             target=context.run, args=(run,), name=f"step {self.step_id}", daemon=True
         )
-        self._threads_running += 1
         thread.start()
+        self._threads_running += 1
         return await ended
 
     def _encoded(self, value: Any) -> str:
@@ -256,3 +286,7 @@ class StepWork:
         """Raises RunStopped in a function whose step nobody waits for any more."""
         if not self.wanted:
             raise RunStopped(f"step {self._name!r} is no longer wanted")
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value

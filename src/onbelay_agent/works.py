@@ -40,6 +40,11 @@ class Works:
         for work in self._works.values():
             work.cancel()
 
+    def cut_off(self) -> None:
+        """None of them has any time left."""
+        for work in self._works.values():
+            work.cut_off()
+
     def hurry(self) -> None:
         """Tell every step that the run is stopping; each may still finish."""
         for work in self._works.values():

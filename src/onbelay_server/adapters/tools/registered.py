@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterable, Sequence
 
-from onbelay_agent.errors import InvalidInput, ToolFailed
+from onbelay_agent.errors import InvalidInput, ToolFailed, described
 from onbelay_agent.tool import ToolDefinition
 from onbelay_server.adapters.importing import imported
 from onbelay_server.domain.state import Risk
@@ -91,12 +91,14 @@ async def _invoke(definition: ToolDefinition, arguments_json: str, idempotency_k
     try:
         return await definition.invoke(arguments_json, idempotency_key)
     except InvalidInput as error:
-        raise ToolError("ToolFailed", _cut(f"the arguments do not fit: {error}")) from error
+        raise ToolError(
+            "ToolFailed", _cut(f"the arguments do not fit: {described(error)[1]}")
+        ) from error
     except ToolFailed as error:
-        raise ToolError("ToolFailed", _cut(str(error))) from error
+        raise ToolError("ToolFailed", _cut(described(error)[1])) from error
     except Exception as error:
         # The operator's own function: its words are for the agent and the run's readers.
-        raise ToolError("ToolFailed", _cut(f"{type(error).__name__}: {error}")) from error
+        raise ToolError("ToolFailed", _cut(": ".join(described(error)))) from error
 
 
 def _turn(loop: asyncio.AbstractEventLoop) -> None:
@@ -122,5 +124,4 @@ def _tool(definition: ToolDefinition) -> Tool:
 
 
 def _cut(message: str) -> str:
-    # Half a surrogate pair would not survive the log.
-    return message[:MAX_MESSAGE].encode("utf-8", "replace").decode()
+    return message[:MAX_MESSAGE]
