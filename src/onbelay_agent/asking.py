@@ -93,7 +93,11 @@ def plain(value: Any) -> Any:
 
 
 def named(name: str) -> str:
-    """The name, if it is one. Raises ValueError."""
+    """The name, if it is one. Raises ValueError, as ValueNotStorable where it is not Unicode."""
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME:
         raise ValueError(f"a name has 1 to {_LONGEST_NAME} characters")
+    try:
+        values.require_unicode(name)
+    except ValueNotStorable as error:
+        raise ValueNotStorable(f"the name {name!r}: {error}") from None
     return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,9 @@ WAITS_ON_OTHERS: frozenset[CallKind] = frozenset(
     ("APPROVAL", "QUESTION", "TIMER", "CHILD", "OPERATION", "MESSAGES")
 )
 """Kinds during which neither the copy nor its host has work in flight."""
+
+FOR_EVER_US = 253_402_300_799 * 1_000_000
+"""When a timer that never fires is due: at the end of the year 9999."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +56,8 @@ class Call:
     @classmethod
     def of_timer(cls, timer: RunTimer, branch: Branch) -> Call:
         """The durable wait of a timer that was set in this branch."""
-        request = f'{{"due_us":{round(timer.when() * 1e6)}}}'
+        due_us = FOR_EVER_US if timer.when() == math.inf else round(timer.when() * 1e6)
+        request = f'{{"due_us":{due_us}}}'
         digest = hashlib.sha256(request.encode()).hexdigest()
         return cls(branch.next_id("timer", "wait"), "TIMER", "wait", digest, request, timer=timer)
 

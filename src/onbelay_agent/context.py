@@ -73,9 +73,10 @@ class Context(Elsewhere):
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far it is: `done` of `total`."""
-        if not (_finite(done) and (total is None or _finite(total))):
+        if not (values.is_finite(done) and (total is None or values.is_finite(total))):
             raise ValueNotStorable("progress must be finite")
-        self._copy.emits.add("progress", note, done=done, total=total)
+        whole = None if total is None else float(total)
+        self._copy.emits.add("progress", note, done=float(done), total=whole)
 
     def report(self, name: str, data: Any) -> None:
         """Report something of your own: `data` is plain JSON."""
@@ -173,7 +174,7 @@ class Context(Elsewhere):
         branch = self._place("step")
         if not callable(fn):
             raise TypeError(f"step {name!r}: fn must be callable")
-        if timeout is not None and not 0 < timeout < float("inf"):
+        if timeout is not None and not (timeout > 0 and values.is_finite(timeout)):
             raise ValueError(f"step {name!r}: timeout must be a number of seconds above 0")
         adapter = values.result_adapter(fn, returns)
         wanted = Retries(retries) if isinstance(retries, int) else retries
@@ -262,7 +263,3 @@ def _approved(record: Record, blob: bytes | None) -> Approved:
     if not isinstance(data, dict):
         data = {}
     return Approved(by=str(data.get("by", "")), comment=str(data.get("comment", "")))
-
-
-def _finite(number: float) -> bool:
-    return float("-inf") < number < float("inf")

@@ -153,7 +153,7 @@ class Elsewhere(Asking):
         `expires`: seconds after which nobody can complete it any more."""
         if isinstance(expires, datetime.timedelta):
             expires = expires.total_seconds()
-        if expires is not None and not 0 < expires < float("inf"):
+        if expires is not None and not (expires > 0 and values.is_finite(expires)):
             raise ValueError(f"operation {name!r}: expires must be a number of seconds above 0")
         is_type = schema is not None and not isinstance(schema, Mapping)
         adapter = values.adapter_of(schema) if is_type else None

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn, get_type_hints
 
@@ -78,6 +79,14 @@ def require_unicode(text: str) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise ValueNotStorable("text with a lone surrogate is not Unicode") from None
+
+
+def is_finite(number: float) -> bool:
+    """Whether it can be stored as a number: no NaN, no infinity, no int beyond every float."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def digest(text: str) -> str:

@@ -96,6 +96,16 @@ def test_time_is_durable() -> None:
     assert seconds == pytest.approx(30 * 86400 + 70, abs=0.1)
 
 
+def test_a_sleep_without_an_end_lasts_until_it_is_given_up() -> None:
+    async def body(ctx: Context) -> Any:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.sleep(float("inf")), 60)
+        async with asyncio.timeout(float("inf")):
+            return await ctx.step("double", doubled, 4)
+
+    assert output_of(body) == 8
+
+
 def test_artifacts_are_read_and_saved() -> None:
     async def body(ctx: Context) -> Any:
         content = await ctx.artifacts.read("in.csv")
@@ -146,6 +156,38 @@ def test_emits_are_placed_and_written_once() -> None:
         ("main:emit#3", "report"),
     ]
     assert result.events[3].data_json == '{"count":2}'
+
+
+@pytest.mark.parametrize(
+    "number",
+    [float("nan"), float("inf"), 10**400, -(10**400)],
+    ids=["nan", "infinity", "huge", "huge below 0"],
+)
+def test_numbers_that_nothing_can_hold_are_refused_where_they_are_said(number: float) -> None:
+    async def body(ctx: Context) -> Any:
+        with pytest.raises(ValueNotStorable, match="finite"):
+            ctx.progress(number)
+        with pytest.raises(ValueNotStorable, match="finite"):
+            ctx.progress(1, number)
+        with pytest.raises(ValueError, match="seconds"):
+            ctx.step("double", doubled, 1, timeout=number)
+        with pytest.raises(ValueError, match="seconds"):
+            ctx.operation("it", expires=number)
+
+    output_of(body)
+
+
+def test_a_name_that_is_no_unicode_is_refused() -> None:
+    async def body(ctx: Context) -> Any:
+        for call in (ctx.tool, ctx.artifacts.read, ctx.run_agent):
+            with pytest.raises(ValueNotStorable, match="not Unicode"):
+                call("half \ud800")
+        with pytest.raises(ValueNotStorable, match="not Unicode"):
+            ctx.step("half \ud800", doubled, 1)
+        with pytest.raises(ValueNotStorable, match="not Unicode"):
+            ctx.version("half \ud800", 1)
+
+    output_of(body)
 
 
 def test_what_belongs_in_a_step_is_refused_by_name() -> None:

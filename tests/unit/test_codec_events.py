@@ -168,6 +168,12 @@ def test_a_text_that_is_no_unicode_is_refused_alone_too(place: int) -> None:
         ProtoEventCodec().encode_text(*words)
 
 
+@pytest.mark.parametrize("done", [10**400, "half", object()], ids=["huge", "text", "object"])
+def test_a_number_that_is_none_is_refused(done: float) -> None:
+    with pytest.raises(UnencodableEvent):
+        ProtoEventCodec().encode(RUN_ID, "", ProgressReported(done=done, total=1, note=""))
+
+
 def test_a_number_out_of_range_is_refused() -> None:
     payload = StateChanged(from_state=RunState.QUEUED, to_state=RunState.RUNNING, attempt=2**32)
     with pytest.raises(ValueError, match="range"):

@@ -102,7 +102,8 @@ class ProtoEventCodec:
         try:
             event = RunEvent(run_id=run_id, step_id=step_id, **{name: to_message(payload)})  # type: ignore[arg-type]
             return event.SerializeToString()
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError) as error:
+            # Which of them it is depends on the field: a huge int in place of a float overflows.
             raise UnencodableEvent(str(error)) from error
 
     def encode_text(self, run_id: str, step_id: str, text: str) -> bytes:
