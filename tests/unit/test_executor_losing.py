@@ -10,13 +10,15 @@ import pytest
 from onbelay_agent.protocol import (
     Begin,
     Begun,
+    Parked,
     Reopened,
+    Suspend,
 )
 from onbelay_server.domain.error import Unavailable
-from onbelay_server.domain.event import StateChanged
-from onbelay_server.domain.state import FailureReason, RunState
+from onbelay_server.domain.event import LogWritten, StateChanged
+from onbelay_server.domain.state import Decision, FailureReason, RunState
 from onbelay_server.ports.harness import CopyLost
-from tests.engine_house import EngineHouse, begin, engine_house, intent
+from tests.engine_house import EngineHouse, approval_intent, begin, engine_house, intent
 from tests.patience import until
 
 STOPPED, SUCCEEDED, FAILED = RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED
@@ -122,3 +124,41 @@ async def test_progress_starts_the_count_of_attempts_anew(house: EngineHouse) ->
     assert (await house.copy(8)).start.attempt == 2
     moves = [e.payload for e in await house.log(run.id) if isinstance(e.payload, StateChanged)]
     assert not any(move.to_state is FAILED for move in moves)
+
+
+async def test_a_suspended_copy_that_must_be_killed_is_named_and_the_second_ends_its_run(
+    house: EngineHouse,
+) -> None:
+    """Its new steps start the count of attempts anew, and each of its copies costs a thread."""
+    run, copy = await house.begun()
+    for number in (1, 2):
+        copy = await house.copy(number)
+        copy.unstoppable = (f"agent-loop-{number}",)
+        copy.say(begin(approval_intent(f"a{number}")), Parked(stage=0, waiting=(f"a{number}",)))
+        await copy.heard(Suspend)
+        await house.reached(run.id, RunState.WAITING_FOR_APPROVAL)
+        house.clock.advance(6)
+        await until(lambda copy=copy: copy.is_killed)
+        await house.decide(await house.pending(run.id), Decision.APPROVE)
+    after = await house.reached(run.id, FAILED)
+    assert after.error is not None
+    assert after.error.reason is FailureReason.CRASH_LOOP
+    assert "2 of its copies did not end" in after.error.message
+    assert len(house.harness.launched) == 2
+    notes = [e.payload for e in await house.log(run.id) if isinstance(e.payload, LogWritten)]
+    assert [note.message.rpartition(": ")[2] for note in notes] == ["agent-loop-1", "agent-loop-2"]
+
+
+async def test_a_suspended_copy_that_is_killed_and_leaves_nothing_behind_is_only_named(
+    house: EngineHouse,
+) -> None:
+    run, copy = await house.begun()
+    for number in (1, 2, 3):
+        copy = await house.copy(number)
+        copy.say(begin(approval_intent(f"a{number}")), Parked(stage=0, waiting=(f"a{number}",)))
+        await copy.heard(Suspend)
+        house.clock.advance(6)
+        await until(lambda copy=copy: copy.is_killed)
+        await house.decide(await house.pending(run.id), Decision.APPROVE)
+    assert (await house.copy(4)).start.attempt == 1
+    assert (await house.kinds(run.id)).count("LogWritten") == 3

@@ -18,6 +18,7 @@ from onbelay_server.app.engine.limits import StopClock, Watchdog
 from onbelay_server.app.engine.parts import Parts
 from onbelay_server.app.engine.toolbox import Toolbox
 from onbelay_server.app.engine.turn import Item, Outcome, Turn, pass_ends
+from onbelay_server.app.engine.unwinding import Unwinding
 from onbelay_server.domain.error import Refusal
 from onbelay_server.domain.run import Run, RunError
 from onbelay_server.domain.state import FailureReason, RunState
@@ -26,9 +27,6 @@ from onbelay_server.ports.failpoints import reach
 from onbelay_server.ports.harness import Copy, CopyLost
 
 log = logging.getLogger(__name__)
-
-_UNWIND_SECONDS = 5.0
-"""How long a suspended copy may take to end before it is killed."""
 
 
 class Executor:
@@ -59,7 +57,7 @@ class Executor:
         self._is_over = False
         self._is_draining = False
         self._is_pausing = case.run.pause is not None
-        self._unwind_by: float | None = None
+        self._unwinding = Unwinding(parts, case.run)
         self._stop: StopClock | None = None
         self._later: list[Item] = []
         """Frames whose time has not come: calls of a pausing run, the end of a stopping one."""
@@ -132,6 +130,10 @@ class Executor:
         if isinstance(harness, str):
             await self._conclude(self._fate.fail(FailureReason.AGENT_NOT_FOUND, harness))
             return
+        if objection := self._parts.stubborn.objection(self.run_id):
+            await self._conclude(self._fate.fail(FailureReason.CRASH_LOOP, objection))
+            self._parts.stubborn.forget(self.run_id)
+            return
         self._copy = await harness.launch(self._case.launch(self._begun, self._inbox.put))
 
     def _begun(self) -> None:
@@ -143,8 +145,8 @@ class Executor:
         """Seconds until the executor must look up by itself."""
         now = self._parts.clock.monotonic()
         marks = [now + self._parts.pace.poll_seconds, self._fate.fence_at, self._watchdog.next_at]
-        if self._unwind_by is not None:
-            marks.append(self._unwind_by)
+        if self._unwinding.until is not None:
+            marks.append(self._unwinding.until)
         if self._stop is not None:
             marks.append(self._stop.next_at)
         return max(0.0, min(marks) - now)
@@ -162,9 +164,8 @@ class Executor:
             if said:
                 is_word = any(not isinstance(one, Ready | Pulse) for one in said)
                 self._watchdog.hear(now, is_word=is_word)
-            if self._unwind_by is not None:
-                is_gone = any(isinstance(one, Ended | CopyLost) for one in said)
-                self._is_over = is_gone or now >= self._unwind_by
+            if self._unwinding.until is not None:
+                self._is_over = await self._unwinding.is_over(said, self._copy)
                 return
             await self._take(said)
             if not self._is_over:
@@ -263,8 +264,8 @@ class Executor:
         """The run goes on without this copy."""
         if not self._watchdog.has_begun:
             self._is_over = True
-        elif self._unwind_by is None:
-            self._unwind_by = self._parts.clock.monotonic() + _UNWIND_SECONDS
+        elif self._unwinding.until is None:
+            self._unwinding.begin()
             self._tell(Suspend())
 
     # ---- looking after it --------------------------------------------------------------------
@@ -272,7 +273,7 @@ class Executor:
     async def _look_after(self) -> None:
         """Drain, pause, stop and limits, once what was said is written."""
         now = self._parts.clock.monotonic()
-        if self._unwind_by is not None:
+        if self._unwinding.until is not None:
             return
         if self._stop is not None:
             await self._keep_stop_deadlines(self._stop, now)

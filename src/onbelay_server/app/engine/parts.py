@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onbelay_server.app.engine.alarm import Alarm
 from onbelay_server.app.engine.emits import EmitEncoder
+from onbelay_server.app.engine.stubborn import Stubborn
 from onbelay_server.app.governance.broker import Broker
 from onbelay_server.app.operation_token import OperationTokens
 from onbelay_server.domain.agent import AgentRevision, HarnessKind
@@ -50,6 +51,7 @@ class Parts:
     pace: Pace
     alarm: Alarm
     """Rings when a wait of this process is due."""
+    stubborn: Stubborn = field(default_factory=Stubborn)
 
     def harness_for(self, revision: AgentRevision) -> Harness | str:
         """What can run this agent here, or why nothing can."""
