@@ -14,6 +14,9 @@ import inspect
 from collections.abc import Coroutine, Generator
 from typing import Any
 
+_MOST_STOPS = 100
+"""So often tasks may stop the loop that ends them before they are left alone."""
+
 
 def park(thing: object) -> None:
     """Keep it, and all it refers to, for as long as the process lives."""
@@ -80,9 +83,13 @@ def end_tasks(loop: asyncio.AbstractEventLoop, seconds: float) -> list[str]:
 
 
 def _within(loop: asyncio.AbstractEventLoop, wait: Coroutine[Any, Any, Any]) -> None:
-    # A task that raises one of these holds it as its exception, and ends the loop's turn with it.
-    with contextlib.suppress(SystemExit, KeyboardInterrupt):
-        loop.run_until_complete(wait)
+    waiting = loop.create_task(wait)
+    for _ in range(_MOST_STOPS):
+        # A task may raise one of these, which it holds as its exception, or stop the loop.
+        with contextlib.suppress(SystemExit, KeyboardInterrupt, RuntimeError):
+            loop.run_until_complete(waiting)
+        if waiting.done():
+            return
 
 
 def _name(task: asyncio.Task[Any]) -> str:

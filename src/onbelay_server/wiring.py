@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -96,10 +96,13 @@ class Serving:
     """The developer token; None when a tokens file says who may call."""
     exhausted: asyncio.Event
     """Set when the process should drain and be started anew."""
+    left_behind: Callable[[], Sequence[str]]
+    """What of the agents' code would not end, by name; complete once the drain is over."""
 
 
 async def serve(settings: Settings, *, ready: Callable[[Serving], None] | None = None) -> None:
-    """Serve until cancelled, or until too many threads had to be left behind; then drain."""
+    """Serve until cancelled, then drain. Returns, drained, when too many threads had to be left
+    behind: the process should be started anew."""
     configure_logging(settings.log_level, as_json=settings.log_json)
     sys.setswitchinterval(_SWITCH_SECONDS)
     async with running(settings) as serving:
@@ -138,6 +141,7 @@ async def running(settings: Settings) -> AsyncIterator[Serving]:
             http_address=http_address,
             token=house.token,
             exhausted=house.exhausted,
+            left_behind=lambda: house.python.left_behind,
         )
 
 
@@ -152,6 +156,7 @@ class _House:
     watches: Watches
     lists: ListWatches
     store: Store
+    python: PythonHarness
     exhausted: asyncio.Event
     """Set when so many threads were left behind that this process should be replaced."""
     is_ready: bool = False
@@ -210,6 +215,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         clock,
         Retention(finished_days=settings.retention_days, requests_days=settings.requests_days),
     )
+    python = PythonHarness(catalog, on_exhausted=exhausted.set)
     parts = Parts(
         owner=f"worker_{secrets.token_hex(8)}",
         store=store,
@@ -221,7 +227,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         broker=Broker(tools),
         tokens=operation_tokens,
         harnesses={
-            HarnessKind.PYTHON: PythonHarness(catalog, on_exhausted=exhausted.set),
+            HarnessKind.PYTHON: python,
             HarnessKind.CHILD: ChildHarness(
                 catalog,
                 max_children=settings.max_children,
@@ -297,6 +303,7 @@ async def _build(settings: Settings, stack: AsyncExitStack) -> _House:
         watches=watches,
         lists=lists,
         store=store,
+        python=python,
         exhausted=exhausted,
     )
 

@@ -162,3 +162,16 @@ async def test_a_suspended_copy_that_is_killed_and_leaves_nothing_behind_is_only
         await house.decide(await house.pending(run.id), Decision.APPROVE)
     assert (await house.copy(4)).start.attempt == 1
     assert (await house.kinds(run.id)).count("LogWritten") == 3
+
+
+async def test_a_suspended_copy_that_is_in_its_runs_way_is_counted_too(house: EngineHouse) -> None:
+    run, copy = await house.begun()
+    copy.unstoppable = ("agent-loop-1",)
+    copy.say(begin(approval_intent("a")), Parked(stage=0, waiting=("a",)))
+    await copy.heard(Suspend)
+    await house.decide(await house.pending(run.id), Decision.APPROVE)
+    await house.copy(2)
+    await until(lambda: copy.is_killed)
+    async with asyncio.timeout(5):
+        while "LogWritten" not in await house.kinds(run.id):  # noqa: ASYNC110
+            await asyncio.sleep(0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -119,17 +121,36 @@ def serve(
         log_json=log_json,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings))
+        code, left_behind = runner.run(_serve(settings))
+        if left_behind:
+            _leave(code)
+    if code:
+        raise CommandFailed("ended: its agents left too many threads behind", code)
 
 
-async def _serve(settings: Settings) -> None:
+def _leave(code: ExitCode) -> NoReturn:
+    """End the process at once. Everything durable is closed; code that would not end could keep
+    the interpreter from ending, or be run by it on the way out."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _serve(settings: Settings) -> tuple[ExitCode, Sequence[str]]:
+    """Serve to the end of the drain; the exit code, and what would not end."""
     # The whole server: commands that only call one must not pay for its import.
     from onbelay_server import wiring
 
-    serving = asyncio.ensure_future(
-        wiring.serve(settings, ready=lambda where: print_ready(settings, where))
-    )
+    served: list[Serving] = []
+
+    def ready(where: Serving) -> None:
+        served.append(where)
+        print_ready(settings, where)
+
+    serving = asyncio.ensure_future(wiring.serve(settings, ready=ready))
     told = False
+    code = ExitCode.FAILED
 
     def stop() -> None:
         nonlocal told
@@ -148,6 +169,8 @@ async def _serve(settings: Settings) -> None:
     except asyncio.CancelledError:
         if not told:
             raise
+        code = ExitCode.SUCCEEDED
+    return code, [name for where in served for name in where.left_behind()]
 
 
 def print_ready(settings: Settings, serving: Serving) -> None:

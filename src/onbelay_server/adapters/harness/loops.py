@@ -9,7 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from onbelay_agent.parking import end_tasks
+
 T = TypeVar("T")
+
+_END_SECONDS = 0.2
+"""For the tasks left on a loop to be over, and for its async generators to be closed."""
 
 
 class Bridge:
@@ -51,6 +56,7 @@ class AgentLoop:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._is_closing = False
+        self._left: list[str] = []
         self._bridges: tuple[Bridge, Bridge] | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -82,12 +88,18 @@ class AgentLoop:
             frame = frame.f_back
         return None
 
-    def close(self, timeout_seconds: float) -> bool:
-        """Stop the loop; False when its thread is blocked and was left behind."""
-        self._is_closing = True
-        self.call(self.loop.stop)
+    def stop(self) -> None:
+        """Have the loop end, with everything on it."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.call(self.loop.stop)
+
+    def close(self, timeout_seconds: float) -> list[str]:
+        """Stop the loop; the names of tasks that would not end, or of its thread where that is
+        blocked: they are left behind."""
+        self.stop()
         self._thread.join(timeout_seconds)
-        return not self._thread.is_alive()
+        return [self.name] if self._thread.is_alive() else self._left
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -97,7 +109,7 @@ class AgentLoop:
                 with suppress(SystemExit, KeyboardInterrupt):
                     self.loop.run_forever()
         finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self._left = end_tasks(self.loop, _END_SECONDS)
             self.loop.run_until_complete(self.loop.shutdown_default_executor())
             self.loop.close()
 
@@ -121,8 +133,10 @@ class AgentLoops:
             self._loops[self._loops.index(blocked)] = self._make()
 
     def close(self, timeout_seconds: float) -> list[str]:
-        """Stop them all; the names of threads that are blocked and were left behind."""
-        return [loop.name for loop in self._loops if not loop.close(timeout_seconds)]
+        """Stop them all; the names of threads and tasks that were left behind."""
+        for loop in self._loops:
+            loop.stop()
+        return [name for loop in self._loops for name in loop.close(timeout_seconds)]
 
     def _make(self) -> AgentLoop:
         self._made += 1

@@ -55,11 +55,16 @@ class PythonHarness:
         copy.send(Go())
         return copy
 
+    @property
+    def left_behind(self) -> Sequence[str]:
+        """What would not end, by the names of threads, steps and tasks."""
+        return self._abandoned
+
     async def close(self) -> None:
         self._leave(await asyncio.to_thread(self._loops.close, _KILL_SECONDS))
 
     def gone(self, copy: _InProcessCopy, left_behind: Sequence[str]) -> None:
-        """A copy has ended, leaving these threads behind."""
+        """A copy has ended, leaving this behind."""
         self._copies.discard(copy)
         self._leave(left_behind)
 

@@ -8,12 +8,16 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from onbelay_agent.errors import InvalidInput, ToolFailed, described
+from onbelay_agent.parking import end_tasks
 from onbelay_agent.tool import ToolDefinition
 from onbelay_server.adapters.importing import imported
 from onbelay_server.domain.state import Risk
 from onbelay_server.ports.tools import Tool, ToolError
 
 MAX_MESSAGE = 4000
+_END_SECONDS = 2.0
+"""For calls that were cancelled to be over; what goes on is left behind."""
+_JOIN_SECONDS = 3 * _END_SECONDS
 
 
 class ToolsError(Exception):
@@ -75,7 +79,7 @@ class RegisteredTools:
         self._loop = self._thread = None
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, _JOIN_SECONDS)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -104,10 +108,7 @@ async def _invoke(definition: ToolDefinition, arguments_json: str, idempotency_k
 def _turn(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
-    pending = asyncio.all_tasks(loop)
-    for task in pending:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+    end_tasks(loop, _END_SECONDS)
     loop.close()
 
 

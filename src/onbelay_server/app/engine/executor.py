@@ -123,7 +123,7 @@ class Executor:
             self._inbox.close()
             await self._toolbox.cancel()
             if self._copy is not None:
-                await self._copy.kill()
+                await self._unwinding.end(self._copy)
 
     async def _launch(self) -> None:
         harness = self._parts.harness_for(self._case.revision)
@@ -165,7 +165,7 @@ class Executor:
                 is_word = any(not isinstance(one, Ready | Pulse) for one in said)
                 self._watchdog.hear(now, is_word=is_word)
             if self._unwinding.until is not None:
-                self._is_over = await self._unwinding.is_over(said, self._copy)
+                self._is_over = self._unwinding.is_over(said)
                 return
             await self._take(said)
             if not self._is_over:

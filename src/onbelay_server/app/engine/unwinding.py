@@ -28,25 +28,32 @@ class Unwinding:
         self._run = run
         self.until: float | None = None
         """Monotonic time by which the copy must have ended; None while it need not."""
+        self._has_ended = False
 
     def begin(self) -> None:
         """The copy was told to end."""
         self.until = self._parts.clock.monotonic() + UNWIND_SECONDS
 
-    async def is_over(self, said: Sequence[object], copy: Copy | None) -> bool:
-        """Whether the copy has ended, or was killed because its time was up."""
+    def is_over(self, said: Sequence[object]) -> bool:
+        """Whether the copy has ended, or its time is up."""
         assert self.until is not None, "begun"
-        if any(isinstance(one, Ended | CopyLost) for one in said):
-            return True
-        if self._parts.clock.monotonic() < self.until:
-            return False
-        if copy is not None and copy.is_to_blame():
-            await self._end(copy)
-        return True
+        self._has_ended |= any(isinstance(one, Ended | CopyLost) for one in said)
+        return self._has_ended or self._is_late
 
-    async def _end(self, copy: Copy) -> None:
+    @property
+    def _is_late(self) -> bool:
+        return self.until is not None and self._parts.clock.monotonic() >= self.until
+
+    async def end(self, copy: Copy) -> None:
+        """Nothing more is done with the copy: kill it, wherever it is."""
+        if self.until is None or self._has_ended or not copy.is_to_blame():
+            await copy.kill()
+            return
+        is_late = self._is_late
         left = await copy.kill()
-        text = f"the copy did not end within {UNWIND_SECONDS:g} s of its suspension and was killed"
+        if not left and not is_late:
+            return  # the run went on before the copy's time was up
+        text = "the copy did not end when it was suspended and was killed"
         if left:
             self._parts.stubborn.add(self._run.id)
             text = f"{text}; still running: {', '.join(left)}"
