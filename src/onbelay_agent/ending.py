@@ -34,9 +34,9 @@ MOST_HANDLES = 50_000
 """In all rounds together."""
 MOST_REFUSALS = 1_000
 """After that many refused calls the code is parked: its next call never returns."""
-LAST_WAIT_SECONDS = 0.4
+LAST_WAIT_SECONDS = 0.35
 """For cancelled work to be over before it is cut off."""
-CUT_SECONDS = 0.1
+CUT_SECONDS = 0.05
 """After that, until what still runs is named as abandoned."""
 FINISHERS_SECONDS = 10.0
 
