@@ -29,9 +29,10 @@ logger = logging.getLogger("onbelay_agent")
 
 ROUNDS = 10
 """Cancellations that code may survive before it is parked."""
-HANDLES_A_ROUND = 10_000
-MOST_HANDLES = 50_000
-"""In all rounds together."""
+MORE_TASKS = 50
+"""Beyond twice as many as there were when the end began."""
+MORE_HANDLES = 5_000
+"""Callbacks a round, beyond ten for each of those tasks."""
 MOST_REFUSALS = 1_000
 """After that many refused calls the code is parked: its next call never returns."""
 LAST_WAIT_SECONDS = 0.35
@@ -126,15 +127,18 @@ class Ending:
         for call in list(copy.calls.by_id.values()):
             if call.future is not None and not call.future.done():
                 call.future.set_exception(copy.ending())
-        left = MOST_HANDLES - loop.turn(HANDLES_A_ROUND)
+        # Bounds follow from what there is to end: code that makes more of it will not end.
+        count = len(loop.unfinished())
+        most_tasks, most_handles = 2 * count + MORE_TASKS, 10 * count + MORE_HANDLES
+        left = ROUNDS * most_handles // 2 - loop.turn(most_handles)
         for _ in range(ROUNDS):
             loop.close_generators()
             tasks = loop.unfinished()
-            if left <= 0 or (not tasks and loop.idle):
+            if left <= 0 or len(tasks) > most_tasks or (not tasks and loop.idle):
                 break
             for task in tasks:
                 task.cancel()
-            left -= loop.turn(HANDLES_A_ROUND)
+            left -= loop.turn(most_handles)
         for task in loop.unfinished():
             park_coroutine(task.get_coro())
         loop.drop()

@@ -214,3 +214,26 @@ def test_the_tasks_of_a_stopped_loop_end_or_are_named() -> None:
     assert ended == ["well"]
     assert "Swallower.for_ever" in left
     assert swallower.caught < FAR_TOO_OFTEN
+
+
+async def test_tasks_that_make_more_tasks_when_they_are_cancelled_are_soon_parked() -> None:
+    made: list[int] = []
+
+    @agent
+    async def multiplies(ctx: Context) -> None:
+        async def one() -> None:
+            made.append(1)
+            try:
+                await ctx.approve("go?")
+            finally:
+                tasks.extend(asyncio.create_task(one()) for _ in range(2))
+
+        tasks: list[asyncio.Task[None]] = []
+        await one()
+
+    host = ScriptedHost(multiplies)
+    host.start()
+    await host.begun.wait()
+    host.copy.receive(Suspend())
+    assert (await host.ended()).outcome == "suspended"
+    assert len(made) < 6_000
