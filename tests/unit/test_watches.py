@@ -285,9 +285,9 @@ async def test_a_held_run_needs_somebody(house: EngineHouse) -> None:
 
 def test_a_page_that_was_empty_is_asked_for_again() -> None:
     tail = Tail(make_run("r", last_sequence=0), CODEC)
-    assert tail.page(0, limit=9, max_bytes=9).frame == b""  # type: ignore[union-attr]
+    assert tail.page(0).frame == b""  # type: ignore[union-attr]
     tail.run = make_run("r", last_sequence=3)
-    assert tail.page(0, limit=9, max_bytes=9) is None
+    assert tail.page(0) is None
 
 
 async def test_a_list_claims_nothing_that_came_while_it_read(
@@ -331,4 +331,38 @@ async def test_a_young_log_with_a_gap_is_read(house: EngineHouse) -> None:
     tails.committed([appended(1, 1), appended(3, 3)])
     tail = await tails.open(run)
     assert tail.after(0, limit=9, max_bytes=99) is None
+    tails.close(tail)
+
+
+async def test_who_is_behind_shares_the_reads(
+    house: EngineHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await house.start()
+    await append(house.store, run.id, count=599)
+    reads: list[int] = []
+    real = house.store.events
+
+    async def counted(run_id: str, **where: Any) -> Any:
+        reads.append(where["after"])
+        return await real(run_id, **where)
+
+    monkeypatch.setattr(house.store, "events", counted)
+    tails = Tails(house.store, CODEC)
+    current = await house.store.run(run.id)
+    assert current is not None
+    tail = await tails.open(current)
+
+    async def read(position: int) -> list[int]:
+        got: list[int] = []
+        while position < 600:
+            page = tail.page(position) or await tail.read(house.store, position)
+            assert page is not None
+            got += numbers(page.frame)
+            position = page.last
+        return got
+
+    begins = [0, 0, 3, 100, 127, 128]
+    found = await asyncio.gather(*(read(begin) for begin in begins))
+    assert found == [list(range(begin + 1, 601)) for begin in begins]
+    assert sorted(reads) == [0, 3, 100, 127, 128, 256, 384, 512]
     tails.close(tail)

@@ -12,11 +12,17 @@ from onbelay_server.app.waiter import Waiter
 from onbelay_server.domain.run import Run
 from onbelay_server.ports.clock import Clock
 from onbelay_server.ports.event_codec import EventCodec
-from onbelay_server.ports.store import Appended, Store, StoredEvent
+from onbelay_server.ports.store import (
+    MAX_FRAME_BYTES,
+    MAX_FRAME_EVENTS,
+    Appended,
+    Store,
+    StoredEvent,
+)
 
 MAX_TAIL_BYTES = 2 * 2**20
 MAX_TAIL_EVENTS = 4096
-MAX_PAGES = 16
+MAX_PAGES = 8
 MAX_YOUNG_RUNS = 256
 MAX_YOUNG_BYTES = 8 * 1024
 
@@ -46,6 +52,9 @@ class Tail:
         self._pages: dict[int, Page] = {}
         """Pages made since the last commit, by the position they begin behind: watchers who keep up
         all want the same one."""
+        self._full_pages: dict[int, Page] = {}
+        """Pages that no commit can add to, the ones made last."""
+        self._reading: dict[int, asyncio.Future[Page | None]] = {}
         self._readers: set[Waiter] = set()
         self._checked_at = float("-inf")
         self._checking = asyncio.Lock()
@@ -91,19 +100,51 @@ class Tail:
                 return page[:count]
         return page
 
-    def page(self, position: int, *, limit: int, max_bytes: int) -> Page | None:
-        """As `after`, ready to be sent; None when it must be read."""
+    def page(self, position: int) -> Page | None:
+        """What is behind `position`, ready to be sent; None when it must be read.
+
+        Pages end at the multiples of their size: wherever a reader begins, it soon wants the same
+        pages as all others who are behind."""
         if position >= self.last_sequence:
             return Page(b"", position)
-        page = self._pages.get(position)
+        page = self._full_pages.get(position) or self._pages.get(position)
         if page is None:
-            events = self.after(position, limit=limit, max_bytes=max_bytes)
+            events = self.after(position, limit=_room(position), max_bytes=MAX_FRAME_BYTES)
             if events is None:
                 return None
-            page = Page(self._codec.frame(event.body for event in events), events[-1].sequence)
-            if len(self._pages) >= MAX_PAGES:
-                self._pages.clear()
-            self._pages[position] = page
+            page = self._made(position, events)
+        return page
+
+    async def read(self, store: Store, position: int) -> Page | None:
+        """As `page`, from the store: once for all who ask for it at the same time. None when the
+        log is not there."""
+        page = self._full_pages.get(position)
+        if page is not None:
+            return page
+        reading = self._reading.get(position)
+        if reading is None:
+            reading = asyncio.ensure_future(self._read(store, position))
+            self._reading[position] = reading
+            reading.add_done_callback(lambda done: self._has_read(position, done))
+        return await asyncio.shield(reading)
+
+    async def _read(self, store: Store, position: int) -> Page | None:
+        events = await store.events(
+            self.run.id, after=position, limit=_room(position), max_bytes=MAX_FRAME_BYTES
+        )
+        return self._made(position, events) if events else None
+
+    def _has_read(self, position: int, reading: asyncio.Future[Page | None]) -> None:
+        del self._reading[position]
+        if not reading.cancelled():
+            reading.exception()  # whoever asked has it, unless all have gone
+
+    def _made(self, position: int, events: Sequence[StoredEvent]) -> Page:
+        page = Page(self._codec.frame(event.body for event in events), events[-1].sequence)
+        pages = self._pages if page.last % MAX_FRAME_EVENTS else self._full_pages
+        if len(pages) >= MAX_PAGES:
+            del pages[next(iter(pages))]
+        pages[position] = page
         return page
 
     @contextmanager
@@ -154,6 +195,11 @@ class Tail:
         keep = len(self._events) // 2
         self._events = self._events[-keep:] if keep else []
         self._bytes = sum(len(event.body) for event in self._events)
+
+
+def _room(position: int) -> int:
+    """How many events a page that begins behind the position has."""
+    return MAX_FRAME_EVENTS - position % MAX_FRAME_EVENTS
 
 
 class _YoungLogs:

@@ -276,7 +276,7 @@ class _Reader:
             frame = self._frames.popleft()
             return Page(frame.data, frame.last)
         if self._is_whole:
-            page = tail.page(position, limit=MAX_FRAME_EVENTS, max_bytes=MAX_FRAME_BYTES)
+            page = tail.page(position)
             if page is not None:
                 return page
         if self._may_be_sealed:
@@ -287,6 +287,12 @@ class _Reader:
             if self._frames:
                 return await self.next(tail, position)
             self._may_be_sealed = False  # what is not sealed here is not sealed behind here
+        if self._is_whole:
+            return await tail.read(self._store, position)
+        return await self._wanted_of(tail, position)
+
+    async def _wanted_of(self, tail: Tail, position: int) -> Page | None:
+        """The next page's worth of events, those that this watch wants."""
         events = tail.after(position, limit=MAX_FRAME_EVENTS, max_bytes=MAX_FRAME_BYTES)
         if events is None:
             events = await self._store.events(
@@ -296,7 +302,7 @@ class _Reader:
                 return None
         if not events:
             return Page(b"", position)
-        shown = events if self._is_whole else _wanted(events, self._where)
+        shown = _wanted(events, self._where)
         return Page(self._codec.frame(event.body for event in shown), events[-1].sequence)
 
 
