@@ -303,7 +303,7 @@ class Copy:
     # ---- the end ---------------------------------------------------------------------------------
 
     def _returned(self, root: RunTask) -> None:
-        self._end(RunStopped, end_of(self.definition, root), 0.0)
+        self._end(RunStopped, end_of(self.definition, root, self.start.run_id), 0.0)
 
     def _stuck(self, message: str) -> None:
         if self.run_loop.intruder:

@@ -248,13 +248,15 @@ class Ending:
         copy.host.send(dataclasses.replace(self._ended, emits=emits, abandoned=abandoned))
 
 
-def end_of(definition: AgentDefinition, root: RunTask) -> Ended:
-    """What the agent's code came to."""
+def end_of(definition: AgentDefinition, root: RunTask, run_id: str) -> Ended:
+    """What the agent's code came to. Where it raised is for the log: the run's own readers are told
+    what, and no paths."""
     if root.cancelled():
         return raised(definition, asyncio.CancelledError())
     failed = root.exception()
     if failed is not None:
-        logger.info("The agent raised", exc_info=failed)
+        extra = {"action": "agent_raised", "run_id": run_id, "agent": definition.name}
+        logger.warning("the agent raised", exc_info=failed, extra=extra)
         return raised(definition, failed)
     try:
         return Ended(outcome="returned", output_json=definition.encode_output(root.result()))

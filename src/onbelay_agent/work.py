@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -29,6 +30,8 @@ INSIDE: ContextVar[StepWork | None] = ContextVar("onbelay_step", default=None)
 """The step whose function is running here; None in agent code."""
 
 _CANCELLED_ITSELF = "its function cancelled itself"
+
+logger = logging.getLogger("onbelay_agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class StepWork:
         """The run is ending; the function may still finish."""
         self.backoff = 1.0
         """Factor on the waits between tries."""
+        self.run_id = ""
+        """For the log."""
         self._name = name
         self._plan = plan
         self._loop = loop
@@ -206,7 +211,9 @@ class StepWork:
                 # Two of them at once might do what one of them may do.
                 text += "; its thread cannot be ended, so it is not tried again"
             return None, self._failure("TimeoutError", text)
-        except BaseException as error:  # noqa: BLE001 - whatever it raises is its failure
+        except BaseException as error:
+            extra = {"action": "step_raised", "run_id": self.run_id, "step": self.step_id}
+            logger.warning("a step raised", exc_info=error, extra=extra)
             return None, self._failure(*described(error))
 
     async def _result(self) -> str:

@@ -27,6 +27,7 @@ class Works:
             call.id, call.name, call.attempt, plan, copy.host_loop, copy.emits.retried, self._done
         )
         work.backoff = copy.backoff
+        work.run_id = copy.start.run_id
         work.start()
 
     def cancel(self, step_id: str) -> None:

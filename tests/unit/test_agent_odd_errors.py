@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -219,3 +220,21 @@ def test_a_failed_step_can_be_caught_though_its_error_cannot_be_read() -> None:
         return ""
 
     assert TestRun(catches).crash_everywhere().output == f"odd: Unreadable: {UNREADABLE}"
+
+
+def test_the_log_says_where_an_agent_and_a_step_raised(caplog: pytest.LogCaptureFixture) -> None:
+    @agent
+    async def failing(ctx: Context) -> None:
+        await ctx.step("flaky", fail)
+
+    def fail() -> None:
+        raise ValueError("no luck")
+
+    caplog.set_level("WARNING")
+    assert TestRun(failing).execute().error is not None
+    step, whole = [one for one in caplog.records if one.name == "onbelay_agent"]
+    said = {"action": "step_raised", "run_id": "run_test", "step": "main:step:flaky#1"}
+    assert said.items() <= vars(step).items()
+    assert {"action": "agent_raised", "agent": "failing"}.items() <= vars(whole).items()
+    assert step.exc_info is not None
+    assert "in fail\n" in "".join(traceback.format_tb(step.exc_info[2]))

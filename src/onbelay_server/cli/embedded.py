@@ -88,7 +88,7 @@ def private_settings(state_dir: Path, agents: list[str]) -> Settings:
         insecure=False,
         drain_seconds=2,
         retention_days=None,
-        log_level="ERROR",
+        log_level="WARNING",
     )
 
 
