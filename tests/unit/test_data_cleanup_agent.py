@@ -103,6 +103,13 @@ def test_a_table_that_cannot_be_used_ends_the_run_with_the_reason(data: bytes, r
     assert not result.artifacts
 
 
+def test_without_its_table_the_run_ends_with_how_to_give_it() -> None:
+    result = TestRun(data_cleanup, people=[], artifacts={}).execute({})
+    assert result.error is not None
+    assert result.error.type.endswith("CleanupError")
+    assert "--file input.csv=" in result.error.message
+
+
 def test_a_wrong_setting_ends_the_run_with_the_reason() -> None:
     run = TestRun(data_cleanup, artifacts={"input.csv": b"name\nAcme Corp\n"})
     result = run.execute({"rules_off": ["nope"]})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from onbelay_agent import Context, Expired, Rejected, agent
+from onbelay_agent import AgentCallError, Context, Expired, Rejected, agent
 from onbelay_server.blueprints.data_cleanup import cleaning
 from onbelay_server.blueprints.data_cleanup.overview import overview
 from onbelay_server.blueprints.data_cleanup.proposal import proposal, rules_markdown
@@ -50,7 +50,7 @@ async def data_cleanup(
     Fails with CleanupError, whose message says why, when the table cannot be used.
     """
     settings = Settings.of(columns, min_probability, rules_off)
-    data = await ctx.artifacts.read(table)
+    data = await _read(ctx, table)
 
     ctx.emit("Reading the table.\n")
     profile = _usable(await ctx.step("profile", lambda: _guarded(_profile, data, settings)))
@@ -116,6 +116,16 @@ async def data_cleanup(
         "approved_by": verdict["by"],
         "artifacts": saved,
     }
+
+
+async def _read(ctx: Context, table: str) -> bytes:
+    try:
+        return await ctx.artifacts.read(table)
+    except AgentCallError as missing:
+        raise CleanupError(
+            f"The table {table!r} cannot be read: {missing.message}. Give it when the run is "
+            f"started: onbelay run data-cleanup --file {table}=my-table.csv"
+        ) from missing
 
 
 def _progress_of(ctx: Context) -> Progress:
