@@ -2,7 +2,7 @@
 # Runs data-cleanup on a table from first call to last file, with a gRPC command line alone:
 # grpcurl where it is installed, else `buf curl`. Both learn the services by reflection.
 #
-#   onbelay serve                                     in another terminal
+#   onbelay serve                                     in another terminal, where none runs yet
 #   clients/curl/data_cleanup.sh [TABLE.csv] [FOLDER]
 #
 # ONBELAY_SERVER   host:port, 127.0.0.1:50051 by default
