@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -145,3 +146,24 @@ def test_the_demo_leaves_its_five_files(tmp_path: Path) -> None:
         assert str(target / name) in ended.out
     assert "sha256" in ended.out
     assert "onbelay runs watch run_" in ended.out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_what_the_demo_prints_to_look_closer_works_when_copied(tmp_path: Path) -> None:
+    target = tmp_path / "demo"
+    terminal = Terminal("demo", "--out", str(target))
+    terminal.wait_for("Approve?", 90)
+    assert (target / "evidence.json").stat().st_size > 10_000
+    (line,) = re.findall(
+        r"(ONBELAY_SERVER=\S+) (ONBELAY_STATE_DIR=\S+) onbelay (.*)", terminal.screen
+    )
+    place = dict(each.split("=", 1) for each in line[:2])
+    shown = onbelay(*line[2].split(), **place)
+    assert shown.code == 0, shown
+    assert "PENDING" in shown.out
+    terminal.type("later")
+    assert terminal.end() == 3
+    state = f"ONBELAY_STATE_DIR={target / '.state'}"
+    assert f"{state} onbelay approvals approve apr_" in terminal.screen
+    assert "Decide it with: onbelay" not in terminal.screen

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.resources
+import shlex
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +18,7 @@ from onbelay_client import contract as pb
 from onbelay_server.blueprints.data_cleanup import BLUEPRINT
 from onbelay_server.cli.artifacts import newest, target_in
 from onbelay_server.cli.connection import Connection
+from onbelay_server.cli.decision import decide, pretty
 from onbelay_server.cli.embedded import EmbeddedServer, connected, private_settings
 from onbelay_server.cli.following import Follower
 from onbelay_server.cli.outcome import ExitCode, code_of_run
@@ -26,6 +29,9 @@ app = typer.Typer()
 
 EXPECTED = {str(one["name"]): str(one["description"]) for one in BLUEPRINT["output_artifacts"]}
 """The files it leaves, each with what it is."""
+
+EVIDENCE = "evidence.json"
+"""Beside them: what the decision rests on, whole."""
 
 
 @app.command("demo")
@@ -67,7 +73,10 @@ def _run(connection: Connection, output: Path, state_dir: Path, *, approves: boo
     )
     console.print(Text(f"{source.name}: {size(table.artifact.size_bytes)}, run {started.run.id}"))
 
-    def approve(approval: pb.Approval) -> bool:
+    def decide_here(approval: pb.Approval) -> bool:
+        _show_where_all_is(console, approval, connection.server, output, state_dir)
+        if not approves:
+            return approval.can_decide and decide(client, approval, console)
         console.print(Text("Approved by the demo: nobody was asked.", style="yellow"))
         client.approvals.approve(approval.id, approval.body_sha256, comment="approved by the demo")
         return True
@@ -75,9 +84,10 @@ def _run(connection: Connection, output: Path, state_dir: Path, *, approves: boo
     follower = Follower(
         client=client,
         console=console,
-        on_approval=approve if approves else None,
-        may_ask=True,
+        on_approval=decide_here,
         leaves_when_asked=True,
+        # The server ends with the demo: how to decide later is said with how to start it again.
+        may_decide_later=False,
     )
     run = follower.follow(started.run.id)
     fetched = _fetch(client, run.id, output)
@@ -86,7 +96,8 @@ def _run(connection: Connection, output: Path, state_dir: Path, *, approves: boo
     if code is not ExitCode.SUCCEEDED:
         print_output(run, console)
     _print_files(console, output, fetched)
-    _print_commands(console, run, state_dir)
+    pending = client.approvals.list(run.id, states=[pb.APPROVAL_STATE_PENDING]).approvals
+    _print_commands(console, run, pending, state_dir)
     if code is ExitCode.SUCCEEDED and missing:
         console.print(Text(f"Missing: {', '.join(missing)}", style="red"))
         return ExitCode.FAILED
@@ -116,12 +127,37 @@ def _print_files(console: Console, output: Path, fetched: dict[str, pb.Artifact]
     )
 
 
-def _print_commands(console: Console, run: pb.Run, state_dir: Path) -> None:
+def _show_where_all_is(
+    console: Console, approval: pb.Approval, server: str, output: Path, state_dir: Path
+) -> None:
+    """What is shown is cut, and the command it names does not know this server: both in full."""
+    whole = output / EVIDENCE
+    whole.write_text(pretty(approval.evidence) + "\n", encoding="utf-8")
+    console.print(Text(f"All of the evidence: {whole}"))
+    place = f"ONBELAY_SERVER={server.rpartition('://')[2]} {_state_of(state_dir)}"
+    console.print(Text("Or from another terminal, as long as this one asks:"))
+    console.print(Text(f"  {place} onbelay approvals get {approval.id}"), soft_wrap=True)
+
+
+def _print_commands(
+    console: Console, run: pb.Run, pending: Iterable[pb.Approval], state_dir: Path
+) -> None:
+    asked = [each.id for each in pending]
+    here = f"{_state_of(state_dir)} onbelay"
     console.print()
-    console.print(Text("To look further:", style="bold"))
-    for line in (
-        f"onbelay serve --state-dir {state_dir}",
-        f"ONBELAY_STATE_DIR={state_dir} onbelay runs watch {run.id}",
-        f"ONBELAY_STATE_DIR={state_dir} onbelay artifacts list {run.id}",
-    ):
-        console.print(Text(f"  {line}"))
+    console.print(Text("To decide it:" if asked else "To look further:", style="bold"))
+    lines = [
+        f"onbelay serve --state-dir {shlex.quote(str(state_dir))}"
+        "  # where no other server runs; the rest in another terminal",
+        *(f"{here} approvals get {each}" for each in asked),
+        *(f"{here} approvals approve {each}  # or reject" for each in asked),
+        f"{here} runs watch {run.id}",
+        f"{here} artifacts list {run.id}",
+    ]
+    for line in lines:
+        # Whole on a line of its own, however long: it is there to be copied.
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _state_of(state_dir: Path) -> str:
+    return f"ONBELAY_STATE_DIR={shlex.quote(str(state_dir))}"
