@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +24,9 @@ from onbelay_server.blueprints.data_cleanup.text import repaired
 
 _DETAILED_ENTITIES = 5
 _DETAILED_ROWS = 9
+# Capitals are the widest: this many fit between the fan of lines and the right edge.
+_NAME_CHARACTERS = 38
+_NAME_LINES = 3
 _MAX_DRAWN_ROWS = 4_000
 
 
@@ -29,8 +34,8 @@ def lineage_picture(resolution: Resolution) -> str:
     """Left: a line from each input row to its entity (a regular sample of rows when there are too
     many to see). Right: the entities that most different rows went into, with these rows."""
     with styled():
-        figure = new_figure(13, 9.5)
-        overall, detail = figure.subplots(1, 2, width_ratios=(1, 1.75))
+        figure = new_figure(15, 9.5)
+        overall, detail = figure.subplots(1, 2, width_ratios=(1, 2.1))
         _draw_all(overall, resolution)
         _draw_detail(detail, resolution)
         return as_svg(figure)
@@ -72,7 +77,7 @@ def _draw_detail(axes: Axes, resolution: Resolution) -> None:
         title = agreed_value([names[row] for row in rows], "name") if names else entity
         for row in listed:
             place = f"  ·  {shortened(addresses[row], 26)}" if addresses else ""
-            text = f"row {row + 1}  {shortened(names[row], 46) if names else ''}{place}"
+            text = f"row {row + 1}  {shortened(names[row], 64) if names else ''}{place}"
             axes.text(0.0, y, text, va="center", ha="left", fontsize=7.6)
             axes.plot([0.66, 0.735], [y, middle], color=GREY, linewidth=0.9)
             y += 1
@@ -81,7 +86,7 @@ def _draw_detail(axes: Axes, resolution: Resolution) -> None:
             color=BLUE, fontweight="bold",
         )  # fmt: skip
         axes.text(
-            0.745, middle + 0.42, shortened(title, 34), va="center", fontsize=7.6, color=INK,
+            0.745, middle + 0.12, _wrapped(title), va="top", fontsize=7.6, color=INK,
         )  # fmt: skip
         if len(rows) > len(listed):
             axes.text(0.0, y, f"and {len(rows) - len(listed)} more", va="center", fontsize=7.6)
@@ -90,6 +95,14 @@ def _draw_detail(axes: Axes, resolution: Resolution) -> None:
     axes.set_ylim(max(y, 1.0), -1)
     axes.axis("off")
     axes.set_title("Entities that most different spellings went into", fontsize=12, loc="left")
+
+
+def _wrapped(title: str) -> str:
+    """A name on as many lines as fit beside two rows, all of it where they hold it."""
+    lines = textwrap.wrap(title, _NAME_CHARACTERS) or [""]
+    if len(lines) > _NAME_LINES:
+        lines[_NAME_LINES - 1] = shortened(" ".join(lines[_NAME_LINES - 1 :]), _NAME_CHARACTERS)
+    return "\n".join(lines[:_NAME_LINES])
 
 
 def _telling_entities(resolution: Resolution) -> list[tuple[str, list[int]]]:
