@@ -11,7 +11,8 @@ import pytest
 from onbelay_server.blueprints.data_cleanup import BLUEPRINT
 from onbelay_server.blueprints.data_cleanup.lineage import lineage_picture
 from onbelay_server.blueprints.data_cleanup.overview import overview
-from onbelay_server.blueprints.data_cleanup.proposal import proposal, rules_markdown
+from onbelay_server.blueprints.data_cleanup.page import question, rules_markdown
+from onbelay_server.blueprints.data_cleanup.proposal import proposal
 from onbelay_server.blueprints.data_cleanup.report import report_html
 from onbelay_server.blueprints.data_cleanup.resolution import Resolution, Settings, resolve
 from onbelay_server.blueprints.data_cleanup.rules import RULE_NAMES
@@ -60,6 +61,47 @@ def test_data_stays_data_in_the_page_a_person_decides_on(resolution: Resolution)
     assert "**Shop**" not in page
 
 
+def test_the_page_names_each_rule_as_rules_off_wants_it(resolution: Resolution) -> None:
+    rules = proposal(resolution)
+    page = rules_markdown(rules)
+    report = report_html(resolution, overview(resolution.table, resolution.roles), rules)
+    for name in RULE_NAMES:
+        assert f"`{name}`" in page
+        assert f"<code>{name}</code>" in report
+
+
+def test_a_table_too_small_to_estimate_from_gets_no_numbers() -> None:
+    table = (
+        b"name,address,city\nAce Shop,1 Main St,Rome\nBlue Bar,2 Oak Ave,Troy\nZoo,9 Elm St,Bath\n"
+    )
+    resolution = resolve(table, Settings())
+    rules = proposal(resolution)
+    page = rules_markdown(rules)
+    assert question(rules).startswith("Nothing to join: 3 rows")
+    assert "too few pairs to tell" in page
+    assert "100.0%" not in page
+    assert "99.5%" not in page
+    report = report_html(resolution, overview(resolution.table, resolution.roles), rules)
+    assert "too few pairs to tell" in report
+    assert "99.5%" not in report
+
+
+def test_one_pair_is_shown_whole_and_counted_as_one() -> None:
+    same = b"Ace Shop,1 Main St,Rome,5551234567\n"
+    resolution = resolve(b"name,address,city,phone\n" + same + same, Settings())
+    page = rules_markdown(proposal(resolution))
+    assert "1 pair of rows would be joined" in page
+    assert "Join 2 rows into 1 entity?" in page
+    assert "Rome" in page
+
+
+def test_a_pair_decided_by_more_than_its_probability_says_by_what() -> None:
+    table = hostile_table()
+    off = resolve(table, Settings.of(None, 0.9, list(RULE_NAMES)))
+    refused = [each for rule in proposal(off)["rules"] for each in rule["refused_samples"]]
+    assert all(each["why"] for each in refused)
+
+
 def test_the_report_is_self_contained_and_escaped(resolution: Resolution) -> None:
     rules = proposal(resolution)
     profile = overview(resolution.table, resolution.roles)
@@ -87,6 +129,15 @@ def test_the_lineage_picture_is_well_formed_and_stable(resolution: Resolution) -
     ET.fromstring(picture)
     assert picture == lineage_picture(resolution)
     assert "60 input rows" in picture
+
+
+def test_the_lineage_picture_shows_the_whole_name_of_an_entity() -> None:
+    name = "Northern Neighborhood Community Child Development Center"
+    rows = f"{name},1 Main St\n{name.upper()},1 Main Street\n"
+    picture = lineage_picture(resolve(f"name,address\n{rows}".encode(), Settings()))
+    for word in name.split():
+        assert word in picture
+    assert "…" not in picture
 
 
 def test_the_blueprint_names_the_rules_that_exist() -> None:

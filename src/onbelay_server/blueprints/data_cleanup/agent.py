@@ -13,7 +13,8 @@ from typing import Any
 from onbelay_agent import AgentCallError, Context, Expired, Rejected, agent
 from onbelay_server.blueprints.data_cleanup import cleaning
 from onbelay_server.blueprints.data_cleanup.overview import overview
-from onbelay_server.blueprints.data_cleanup.proposal import proposal, rules_markdown
+from onbelay_server.blueprints.data_cleanup.page import counted, question, rules_markdown
+from onbelay_server.blueprints.data_cleanup.proposal import proposal
 from onbelay_server.blueprints.data_cleanup.resolution import (
     DEFAULT_MIN_PROBABILITY,
     Progress,
@@ -56,7 +57,7 @@ async def data_cleanup(
     profile = _usable(await ctx.step("profile", lambda: _guarded(_profile, data, settings)))
     ctx.report("profile", _brief(profile))
     ctx.emit(
-        f"{profile['rows']:,} rows in {len(profile['columns'])} columns. "
+        f"{counted(profile['rows'], 'row')} in {counted(len(profile['columns']), 'column')}. "
         "Looking for rows that are the same entity.\n"
     )
 
@@ -69,13 +70,14 @@ async def data_cleanup(
     )
     ctx.report("rules", {"digest": rules["digest"], "quality": rules["quality"]})
     ctx.emit(
-        f"{rules['pairs_compared']:,} pairs compared; {rules['quality']['joined_pairs']:,} pairs "
-        f"of rows would be joined into {rules['entities']:,} entities. Waiting for approval.\n"
+        f"{counted(rules['pairs_compared'], 'pair')} compared; "
+        f"{counted(rules['quality']['joined_pairs'], 'pair')} of rows would be joined, leaving "
+        f"{counted(rules['entities'], 'entity', 'entities')}. Waiting for approval.\n"
     )
 
     try:
         approved = await ctx.approve(
-            f"Join {rules['rows']:,} rows into {rules['entities']:,} entities?",
+            question(rules),
             rules_markdown(rules),
             _evidence(rules),
         )

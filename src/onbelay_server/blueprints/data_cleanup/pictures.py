@@ -114,7 +114,7 @@ def rules_picture(rules: dict[str, Any]) -> str:
         axes.barh(range(len(bars)), counts, color=[bar[3] for bar in bars], height=0.66)
         most = max([1, *counts])
         for at, (_, count, right, _) in enumerate(bars):
-            believed = f", {right:.1%} believed right" if right is not None and count else ""
+            believed = f", {right:.1%} believed right" if right is not None else ""
             axes.text(count + most * 0.01, at, f"{count:,}{believed}", va="center", fontsize=9)
         _bar_labels(axes, [shortened(bar[0], 52) for bar in bars])
         axes.set_xlim(0, most * 1.8)

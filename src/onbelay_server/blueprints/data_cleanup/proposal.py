@@ -13,12 +13,17 @@ from onbelay_server.blueprints.data_cleanup.model import FIELDS
 from onbelay_server.blueprints.data_cleanup.names import NameLevel
 from onbelay_server.blueprints.data_cleanup.quality import Quality, estimate
 from onbelay_server.blueprints.data_cleanup.resolution import Resolution
-from onbelay_server.blueprints.data_cleanup.rules import GUARDS, IDENTICAL, RULES
+from onbelay_server.blueprints.data_cleanup.rules import (
+    GUARDS,
+    IDENTICAL,
+    RULES,
+)
 from onbelay_server.blueprints.data_cleanup.text import repaired
 
 SAMPLE_PAIRS = 4
 _SAMPLE_SEED = 7
 _SHOWN_CHARACTERS = 90
+SHOWN_ROLES = ("name", "address", "zip", "city", "phone", "email", "source")
 LEVELS = {"name": NameLevel, "place": PlaceLevel, "phone": ContactLevel, "email": ContactLevel}
 
 Json = dict[str, Any]
@@ -29,7 +34,11 @@ def proposal(resolution: Resolution) -> Json:
     """The rules with their evidence, the model's weights and the expected quality, as JSON values.
     `digest` binds exactly what would be applied, to exactly this table."""
     quality = estimate(resolution)
-    rules = [_identical(resolution), *(_rule(resolution, at) for at in range(len(RULES)))]
+    can_tell = quality.precision is not None
+    rules = [
+        _identical(resolution, can_tell),
+        *(_rule(resolution, at, can_tell) for at in range(len(RULES))),
+    ]
     applied = {
         "table_sha256": resolution.table_sha256,
         "columns": dict(resolution.roles.columns),
@@ -61,9 +70,9 @@ def quality_json(quality: Quality) -> Json:
     """The estimates as JSON values."""
     return {
         "precision": quality.precision,
-        "precision_range": list(quality.precision_range),
+        "precision_range": quality.precision_range and list(quality.precision_range),
         "recall": quality.recall,
-        "recall_range": list(quality.recall_range),
+        "recall_range": quality.recall_range and list(quality.recall_range),
         "precision_check": quality.precision_check,
         "recall_check": quality.recall_check,
         "joined_pairs": quality.joined_pairs,
@@ -86,7 +95,7 @@ def model_weights(resolution: Resolution) -> Json:
     return weights
 
 
-def _identical(resolution: Resolution) -> Json:
+def _identical(resolution: Resolution, can_tell: bool) -> Json:
     sizes = [len(rows) for rows in resolution.profiles.rows]
     groups = [rows for rows in resolution.profiles.rows if len(rows) > 1]
     return {
@@ -96,17 +105,22 @@ def _identical(resolution: Resolution) -> Json:
         "applied": True,
         "row_pairs": sum(size * (size - 1) // 2 for size in sizes),
         "profile_pairs": 0,
-        "estimated_precision": 0.995,
+        "estimated_precision": 0.995 if groups and can_tell else None,
         "conflicts": 0,
         "samples": [
-            {"a": _row(resolution, rows[0]), "b": _row(resolution, rows[1]), "probability": 0.995}
+            {
+                "a": _row(resolution, rows[0]),
+                "b": _row(resolution, rows[1]),
+                "probability": 0.995,
+                "why": "",
+            }
             for rows in _drawn(groups)
         ],
         "refused_samples": [],
     }
 
 
-def _rule(resolution: Resolution, at: int) -> Json:
+def _rule(resolution: Resolution, at: int, can_tell: bool) -> Json:
     rule = RULES[at]
     weights = resolution.row_weights
     kind = resolution.rule == at
@@ -117,7 +131,7 @@ def _rule(resolution: Resolution, at: int) -> Json:
     # Joined although something other than spelling differs: what a sceptic would look at first.
     phones_differ = joined & (resolution.evidence.levels["phone"] == ContactLevel.DIFFERENT)
     zips_differ = joined & (resolution.evidence.levels["place"] == PlaceLevel.SAME_OTHER_ZIP)
-    mean = float((chance * weights)[joined].sum()) / pairs if pairs else None
+    mean = float((chance * weights)[joined].sum()) / pairs if pairs and can_tell else None
     return {
         "name": rule.name,
         "title": rule.title,
@@ -159,9 +173,26 @@ def samples(resolution: Resolution, pairs: list[int], count: int = SAMPLE_PAIRS)
                 "a": _row(resolution, resolution.profiles.rows[left][0]),
                 "b": _row(resolution, resolution.profiles.rows[right][0]),
                 "probability": round(float(resolution.probability[pair]), 3),
+                "why": _why(resolution, pair),
             }
         )
     return shown
+
+
+def _why(resolution: Resolution, pair: int) -> str:
+    """What decided a pair where its own probability did not; empty where it did."""
+    speaks_for = bool(resolution.decision[pair] > 0)
+    if resolution.together[pair]:
+        return "" if speaks_for else "the other rows of its entity join it"
+    if speaks_for:
+        return "the other rows of the two entities disagree"
+    for guard in GUARDS:
+        if resolution.evidence.contradiction[pair] == guard.contradiction:
+            return guard.title.lower()
+    rule = RULES[int(resolution.rule[pair])].name
+    if rule in resolution.settings.rules_off:
+        return f"{rule} is switched off"
+    return f"less than {resolution.settings.min_probability:.0%} likely"
 
 
 def _drawn(items: list[T], count: int = SAMPLE_PAIRS) -> list[T]:
@@ -174,7 +205,7 @@ def _drawn(items: list[T], count: int = SAMPLE_PAIRS) -> list[T]:
 def _row(resolution: Resolution, row: int) -> Json:
     """What a person needs to see of a row: its number (1-based) and the telling cells."""
     shown: Json = {"row": row + 1}
-    for role in ("name", "address", "zip", "city", "phone", "email", "source"):
+    for role in SHOWN_ROLES:
         columns = resolution.roles.columns.get(role, "")
         if not columns:
             continue
@@ -187,67 +218,3 @@ def _row(resolution: Resolution, row: int) -> Json:
             cut = len(text) > _SHOWN_CHARACTERS
             shown[role] = text[: _SHOWN_CHARACTERS - 1] + "…" if cut else text
     return shown
-
-
-def rules_markdown(rules: Json) -> str:
-    """The proposal as a page a person reads before deciding; it names the digest it stands for."""
-    quality = rules["quality"]
-    lines = [
-        f"# Join {rules['rows']:,} rows into {rules['entities']:,} entities?",
-        "",
-        f"{quality['joined_pairs']:,} pairs of rows would be joined. Believed precision "
-        f"**{quality['precision']:.1%}** ({_range(quality['precision_range'])}), believed recall "
-        f"**{quality['recall']:.1%}** ({_range(quality['recall_range'])}).",
-        "",
-        "Columns used: "
-        + ", ".join(f"{role} = “{name}”" for role, name in sorted(rules["columns"].items()))
-        + f". A pair is joined from a probability of {rules['min_probability']:.0%}.",
-        "",
-        "## Rules",
-        "",
-        "| | rule | pairs of rows | believed right | of them in conflict |",
-        "|---|---|---:|---:|---:|",
-    ]
-    for number, rule in enumerate(rules["rules"], 1):
-        right = rule["estimated_precision"]
-        lines.append(
-            f"| {number} | {rule['title']}{'' if rule['applied'] else ' (switched off)'} "
-            f"| {rule['row_pairs']:,} | {'–' if right is None else f'{right:.1%}'} "
-            f"| {rule['conflicts']:,} |"
-        )
-    for number, rule in enumerate(rules["rules"], 1):
-        if not rule["row_pairs"]:
-            continue
-        lines += ["", f"**{number}. {rule['title']}.** {rule['meaning']}", ""]
-        lines += [_pair_line(sample) for sample in rule["samples"][:3]]
-    lines += ["", "## Never joined", ""]
-    for guard in rules["guards"]:
-        lines += [
-            f"**{guard['title']}** ({guard['refused_row_pairs']:,} likely-looking pairs refused). "
-            f"{guard['meaning']}",
-            "",
-        ]
-        lines += [_pair_line(sample) for sample in guard["samples"][:2]]
-        lines.append("")
-    if rules["notes"]:
-        lines += ["## About the file", ""] + [f"- {_plain(note)}" for note in rules["notes"]] + [""]
-    lines += [f"Approving applies exactly the rule set `{rules['digest']}` to this table.", ""]
-    return "\n".join(lines)
-
-
-def _range(pair: list[float]) -> str:
-    return f"{pair[0]:.1%} to {pair[1]:.1%}"
-
-
-def _pair_line(sample: Json) -> str:
-    return f"- {_side(sample['a'])} ⟷ {_side(sample['b'])} ({sample['probability']:.0%})"
-
-
-def _side(row: Json) -> str:
-    parts = [str(row[key]) for key in ("name", "address", "zip", "phone", "email") if key in row]
-    return f"row {row['row']}: " + (_plain(" · ".join(parts)) or "(empty)")
-
-
-def _plain(text: str) -> str:
-    """Data inside Markdown must stay data: no table cells, links, emphasis or code of its own."""
-    return "".join("\\" + c if c in "\\`*_[]<>|#!~" else c for c in text)

@@ -26,7 +26,7 @@ _MIN_CHECK_PAIRS = 30
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Estimates as shares; ranges are (low, high). A check is None where too few pairs allow it.
+    """Estimates as shares; ranges are (low, high). None where there are too few pairs to tell.
 
     `precision_check` asks a witness that was not heard: of the pairs joined on name and address
     alone, how often does the phone agree, compared with pairs whose identity is plain?
@@ -34,10 +34,10 @@ class Quality:
     their own, wherever they stand.
     """
 
-    precision: float
-    precision_range: tuple[float, float]
-    recall: float
-    recall_range: tuple[float, float]
+    precision: float | None
+    precision_range: tuple[float, float] | None
+    recall: float | None
+    recall_range: tuple[float, float] | None
     precision_check: float | None
     recall_check: float | None
     joined_pairs: int
@@ -66,11 +66,13 @@ def estimate(resolution: Resolution) -> Quality:
     recall_check = _recall_check(resolution, weights)
     precisions = [precision] if precision_check is None else [precision, precision_check]
     recalls = [recall_low, recall_high] + ([] if recall_check is None else [recall_check])
+    # A model learned from a handful of pairs says little about them: no number is better than one.
+    can_tell = joined >= _MIN_CHECK_PAIRS
     return Quality(
-        precision=_rounded(float(np.mean(precisions))),
-        precision_range=(_rounded(min(precisions)), _rounded(max(precisions))),
-        recall=_rounded(float(np.mean(recalls))),
-        recall_range=(_rounded(min(recalls)), _rounded(max(recalls))),
+        precision=_rounded(float(np.mean(precisions))) if can_tell else None,
+        precision_range=_range(precisions) if can_tell else None,
+        recall=_rounded(float(np.mean(recalls))) if can_tell else None,
+        recall_range=_range(recalls) if can_tell else None,
         precision_check=None if precision_check is None else _rounded(precision_check),
         recall_check=None if recall_check is None else _rounded(recall_check),
         joined_pairs=joined,
@@ -85,6 +87,10 @@ def _share_found(found: float, missed: float) -> float:
 
 def _rounded(share: float) -> float:
     return round(share, 3)
+
+
+def _range(shares: list[float]) -> tuple[float, float]:
+    return _rounded(min(shares)), _rounded(max(shares))
 
 
 def _agreement(hit: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]) -> float | None:

@@ -12,8 +12,10 @@ import numpy as np
 
 from onbelay_server.blueprints.data_cleanup import pictures
 from onbelay_server.blueprints.data_cleanup.cleaning import agreed_value, entity_ids
+from onbelay_server.blueprints.data_cleanup.page import believed_right, counted
 from onbelay_server.blueprints.data_cleanup.proposal import samples
 from onbelay_server.blueprints.data_cleanup.resolution import Resolution
+from onbelay_server.blueprints.data_cleanup.rules import RULE_NAMES
 from onbelay_server.blueprints.data_cleanup.text import repaired
 
 _TO_CHECK = 10
@@ -58,6 +60,9 @@ def report_html(
         weakest_joined=_weakest_joined(resolution),
         strongest_apart=_strongest_apart(resolution),
         count=lambda number: f"{number:,}",
+        counted=counted,
+        believed_right=believed_right,
+        rule_names=RULE_NAMES,
         percent=_percent,
     )
 
@@ -73,13 +78,20 @@ def _data_url(svg: str) -> str:
 def _weakest_joined(resolution: Resolution) -> list[dict[str, Any]]:
     pairs = np.flatnonzero(resolution.together)
     order = np.argsort(resolution.decision[pairs], kind="stable")
-    return samples(resolution, pairs[order][:_TO_CHECK].tolist(), _TO_CHECK)
+    shown = samples(resolution, pairs[order][:_TO_CHECK].tolist(), _TO_CHECK)
+    return sorted(shown, key=_probability)
 
 
 def _strongest_apart(resolution: Resolution) -> list[dict[str, Any]]:
     pairs = np.flatnonzero(~resolution.together)
     order = np.argsort(-resolution.decision[pairs], kind="stable")
-    return samples(resolution, pairs[order][:_TO_CHECK].tolist(), _TO_CHECK)
+    shown = samples(resolution, pairs[order][:_TO_CHECK].tolist(), _TO_CHECK)
+    return sorted(shown, key=_probability, reverse=True)
+
+
+def _probability(sample: dict[str, Any]) -> float:
+    """What is shown of a pair orders the pairs; which are shown was decided with guards and all."""
+    return float(sample["probability"])
 
 
 def _largest(resolution: Resolution) -> list[dict[str, Any]]:
