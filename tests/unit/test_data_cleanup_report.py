@@ -96,10 +96,15 @@ def test_one_pair_is_shown_whole_and_counted_as_one() -> None:
 
 
 def test_a_pair_decided_by_more_than_its_probability_says_by_what() -> None:
-    table = hostile_table()
-    off = resolve(table, Settings.of(None, 0.9, list(RULE_NAMES)))
-    refused = [each for rule in proposal(off)["rules"] for each in rule["refused_samples"]]
-    assert all(each["why"] for each in refused)
+    rows = "".join(
+        f"{word} Shop{kind},{number + 1} Main St,555{number:04}\n"
+        for number, word in enumerate(("Amber", "Birch", "Cedar", "Daisy", "Elder", "Fern"))
+        for kind in ("", " Annex")
+    )
+    rule = "same-place-same-name"
+    off = proposal(resolve(f"name,address,phone\n{rows}".encode(), Settings.of(None, 0.9, [rule])))
+    refused = next(each for each in off["rules"] if each["name"] == rule)["refused_samples"]
+    assert {each["why"] for each in refused} == {f"{rule} is switched off"}
 
 
 def test_the_report_is_self_contained_and_escaped(resolution: Resolution) -> None:

@@ -50,13 +50,19 @@ def rules_markdown(rules: Json) -> str:
         "|---|---|---:|---:|---:|",
     ]
     for number, rule in enumerate(rules["rules"], 1):
-        name = f" `{rule['name']}`" if rule["name"] in RULE_NAMES else ""
         lines.append(
-            f"| {number} | {rule['title']}{name}{'' if rule['applied'] else ' (switched off)'} "
+            f"| {number} | {rule['title']}{'' if rule['applied'] else ' (switched off)'} "
             f"| {rule['row_pairs']:,} | {believed_right(rule)} | {rule['conflicts']:,} |"
         )
+    # Below, not in the table: a narrow terminal would cut a name there.
+    names = [
+        f"{number} `{rule['name']}`"
+        for number, rule in enumerate(rules["rules"], 1)
+        if rule["name"] in RULE_NAMES
+    ]
     lines += [
         "",
+        f"Their names: {', '.join(names)}. "
         "To go without a rule, reject this and run again with its name: "
         '`--input \'{"rules_off": ["near-place"]}\'`.',
     ]

@@ -135,7 +135,7 @@ def certainty_picture(resolution: Resolution) -> str:
         groups = [bits[apart], bits[together], bits[refused]]
         axes.hist(
             groups, bins=edges.tolist(), stacked=True, color=[GREY, BLUE, RED],
-            label=["kept apart", "joined", "likely by the model, refused by a guard"],
+            label=["kept apart", "joined", "likelier than not, kept apart all the same"],
         )  # fmt: skip
         axes.set_yscale("symlog", linthresh=10)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
