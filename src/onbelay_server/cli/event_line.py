@@ -10,6 +10,8 @@ SHOWN_STEP_KINDS = frozenset({pb.STEP_KIND_STEP, pb.STEP_KIND_TOOL, pb.STEP_KIND
 """What the agent does, rather than what it asks for, waits for or keeps: those have lines of their
 own."""
 
+SHOWN_REPORT_CHARACTERS = 120
+
 
 def event_line(event: pb.RunEvent) -> str | None:
     """One event in one plain line; None for what only programs need."""
@@ -31,6 +33,14 @@ def amount(progress: pb.Progress | pb.ProgressReported) -> str:
 def message_text(message: pb.MessageReceived) -> str:
     """What somebody said to the run, and who."""
     return f"message  {message.sent_by}  {message.text or message.data_json}"
+
+
+def report_text(report: pb.CustomReported) -> str:
+    """What the agent reported, by its name; long data is cut, for `--json` has it whole."""
+    data = report.data_json
+    if len(data) > SHOWN_REPORT_CHARACTERS:
+        data = data[: SHOWN_REPORT_CHARACTERS - 1] + "…"
+    return f"report  {report.name}  {data}"
 
 
 def name_of_error(error: pb.StepError) -> str:
@@ -61,6 +71,8 @@ def _of_work(event: pb.RunEvent) -> str | None:
             return f"{level}  {event.log_written.message}  {event.log_written.data_json}".rstrip()
         case "text_delta" if event.text_delta.text.strip():
             return f"text  {event.text_delta.text}"
+        case "custom_reported":
+            return report_text(event.custom_reported)
         case "artifact_saved" if event.artifact_saved.name:
             return f"file  {event.artifact_saved.name}  {size(event.artifact_saved.size_bytes)}"
         case "run_finished":

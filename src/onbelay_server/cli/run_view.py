@@ -13,7 +13,13 @@ from rich.text import Text
 
 from onbelay_client import contract as pb
 from onbelay_client import is_final
-from onbelay_server.cli.event_line import SHOWN_STEP_KINDS, amount, message_text, name_of_error
+from onbelay_server.cli.event_line import (
+    SHOWN_STEP_KINDS,
+    amount,
+    message_text,
+    name_of_error,
+    report_text,
+)
 from onbelay_server.cli.terminal import safe, size, state_text
 
 SHOWN_STEPS = 8
@@ -23,6 +29,8 @@ _CHILD_OUTCOMES = {
 }
 SHOWN_LINES = 8
 SHOWN_TEXT_CHARACTERS = 4_000
+_ENDS_A_TEXT = frozenset({"step_started", "step_finished", "tool_call_finished", "state_changed"})
+"""Events between two texts that make them two."""
 
 _LOG_STYLES = {
     pb.LOG_LEVEL_DEBUG: "dim",
@@ -49,6 +57,7 @@ class RunView:
         self.position = 0
         self._steps: OrderedDict[str, StepLine] = OrderedDict()
         self._text = ""
+        self._text_place: tuple[str, str] | None = None
         self._log: deque[Text] = deque(maxlen=SHOWN_LINES)
         self._progress = pb.Progress()
         self._artifacts: dict[str, pb.ArtifactSaved] = {}
@@ -70,6 +79,8 @@ class RunView:
 
     def _take_event(self, event: pb.RunEvent) -> None:
         kind = event.WhichOneof("payload")
+        if kind in _ENDS_A_TEXT:
+            self._text_place = None
         if kind == "step_started" and event.step_started.kind in SHOWN_STEP_KINDS:
             self._steps[event.step_id] = StepLine(event.step_started.name)
         elif kind == "step_finished":
@@ -87,7 +98,7 @@ class RunView:
         elif kind == "message_received":
             self._log.append(Text(safe(message_text(event.message_received)), style="cyan"))
         elif kind == "text_delta":
-            self._text = (self._text + event.text_delta.text)[-SHOWN_TEXT_CHARACTERS:]
+            self._take_text(event)
         elif kind == "progress_reported":
             report = event.progress_reported
             self._progress = pb.Progress(note=report.note)
@@ -98,8 +109,20 @@ class RunView:
         elif kind == "log_written":
             style = _LOG_STYLES.get(event.log_written.level, "")
             self._log.append(Text(safe(event.log_written.message), style=style))
+        elif kind == "custom_reported":
+            shown = Text(safe(report_text(event.custom_reported)), overflow="ellipsis")
+            shown.no_wrap = True
+            self._log.append(shown)
         elif kind == "artifact_saved" and event.artifact_saved.name:
             self._artifacts[event.artifact_saved.name] = event.artifact_saved
+
+    def _take_text(self, event: pb.RunEvent) -> None:
+        """Pieces from one place, with no step in between, are one text; another begins a line."""
+        place = (event.step_id, event.text_delta.message_id)
+        if place != self._text_place and self._text and not self._text.endswith("\n"):
+            self._text += "\n"
+        self._text_place = place
+        self._text = (self._text + event.text_delta.text)[-SHOWN_TEXT_CHARACTERS:]
 
     def _end_step(self, step_id: str, end: pb.StepFinished | pb.ToolCallFinished) -> None:
         step = self._steps.get(step_id)
