@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -14,6 +15,7 @@ from onbelay_client import (
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
+    NotFound,
     OnbelayError,
     Unavailable,
 )
@@ -23,7 +25,13 @@ from onbelay_server.cli.application import app
 from onbelay_server.cli.decision import answer_json, pretty, show
 from onbelay_server.cli.developing import agents_in
 from onbelay_server.cli.event_line import event_line
-from onbelay_server.cli.outcome import ExitCode, code_of_error, code_of_run, line_of_error
+from onbelay_server.cli.outcome import (
+    ExitCode,
+    code_of_error,
+    code_of_run,
+    line_of_error,
+    waits_for_person,
+)
 from onbelay_server.cli.parsing import parse_filter, parse_pairs, read_input
 from onbelay_server.cli.run_view import RunView
 from onbelay_server.cli.terminal import print_fields, safe, size
@@ -73,6 +81,35 @@ def test_an_error_is_one_line_with_reason_fields_and_metadata() -> None:
 def test_an_unreachable_server_is_said_shortly() -> None:
     error = Unavailable("failed to connect to all addresses; last error: UNKNOWN: Refused")
     assert line_of_error(error) == "the server cannot be reached: Refused"
+    assert line_of_error(error, server="127.0.0.1:1") == (
+        "the server at 127.0.0.1:1 cannot be reached: Refused; start one with `onbelay serve`"
+    )
+    far = line_of_error(error, server="grpcs://example.org:443")
+    assert far == "the server at grpcs://example.org:443 cannot be reached: Refused"
+    other = Unavailable("failed to connect; last error: UNKNOWN: ipv4:x: Failed parsing HTTP/2")
+    assert line_of_error(other, server="a:1") == "a:1 is no gRPC server: is it the HTTP port?"
+
+
+def test_what_is_not_there_is_named_once() -> None:
+    error = NotFound("no such run", reason="NOT_FOUND")
+    assert line_of_error(error, subject="run_1") == "no such run: run_1 (NOT_FOUND)"
+    error = NotFound("no agent of 'a'", reason="NOT_FOUND")
+    assert line_of_error(error, subject="a") == "no agent of 'a' (NOT_FOUND)"
+
+
+def test_a_run_that_goes_on_by_its_timer_needs_no_person() -> None:
+    waiting = pb.RUN_STATE_WAITING_FOR_INPUT
+    until = Timestamp(seconds=1_900_000_000)
+    message, question = pb.Wait(message=True, until=until), pb.Wait(approval_id="apr_1")
+    timer = pb.Wait(wake_time=until)
+    for waits, needs in (
+        ([message], True),
+        ([message, timer], False),
+        ([question, timer], True),
+    ):
+        assert waits_for_person(pb.Run(state=waiting, waits=waits)) is needs
+    assert waits_for_person(pb.Run(state=pb.RUN_STATE_PAUSED, waits=[timer]))
+    assert not waits_for_person(pb.Run(state=pb.RUN_STATE_RUNNING))
 
 
 @pytest.mark.parametrize(
@@ -242,6 +279,43 @@ def test_a_view_adds_events_up() -> None:
     shown = captured.get()
     for expected in ("hello", "RUNNING", "download", "3 of 10", "half", "Hello \\x1b"):
         assert expected in shown
+
+
+def shown_by(view: RunView) -> list[str]:
+    console = Console(width=60, force_terminal=False)
+    with console.capture() as captured:
+        console.print(view)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def test_pieces_of_a_text_are_joined_and_another_text_begins_a_line() -> None:
+    view = RunView()
+    step = pb.StepFinished(result_json="1")
+    for each in (
+        event(text_delta=pb.TextDelta(text="one ")),
+        event(progress_reported=pb.ProgressReported(note="n")),
+        event(text_delta=pb.TextDelta(text="piece")),
+        event(step_id="s", text_delta=pb.TextDelta(text="of a step")),
+        event(step_id="s", step_finished=step),
+        event(step_id="s", text_delta=pb.TextDelta(text="after it")),
+    ):
+        view.take(pb.WatchRunResponse(events=[each]))
+    shown = shown_by(view)
+    at = shown.index("one piece")
+    assert shown[at : at + 3] == ["one piece", "of a step", "after it"]
+
+
+def test_a_report_is_shown_cut() -> None:
+    report = pb.CustomReported(name="figures", data_json='{"text":"' + "x" * 500 + '"}')
+    line = event_line(event(custom_reported=report))
+    assert line is not None
+    assert 'report  figures  {"text":"xxx' in line
+    assert len(line) < 200
+    assert line.endswith("…")
+    view = RunView()
+    view.take(pb.WatchRunResponse(events=[event(custom_reported=report)]))
+    (shown,) = [each for each in shown_by(view) if "figures" in each]
+    assert len(shown) == 60
 
 
 def test_events_only_programs_need_have_no_line() -> None:

@@ -26,7 +26,13 @@ from onbelay_server.cli import (
     steering,
     tokens,
 )
-from onbelay_server.cli.outcome import CommandFailed, ExitCode, code_of_error, line_of_error
+from onbelay_server.cli.outcome import (
+    CommandFailed,
+    ExitCode,
+    code_of_error,
+    line_of_error,
+    line_of_os_error,
+)
 from onbelay_server.cli.terminal import err, safe
 from onbelay_server.domain.error import DomainError, Unavailable
 
@@ -74,15 +80,19 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if os.environ.get(DEBUG):
-            raise
-        text, code = _ending(error)
+        ending = _ending(error)
+        if ending is None:
+            if os.environ.get(DEBUG):
+                raise
+            words = f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows more)"
+            ending = words, ExitCode.FAILED
+        text, code = ending
         err().print(Text(f"error: {safe(' '.join(text.split()))}", style="red"))
         sys.exit(code)
 
 
-def _ending(error: Exception) -> tuple[str, ExitCode]:
-    """What to say about an error, and the exit code it has."""
+def _ending(error: Exception) -> tuple[str, ExitCode] | None:
+    """What to say about an error, and the exit code it has; None for one that nobody expects."""
     match error:
         case CommandFailed():
             return error.text, error.code
@@ -93,14 +103,17 @@ def _ending(error: Exception) -> tuple[str, ExitCode]:
         case DomainError():
             return f"{error.text} ({error.reason})", ExitCode.FAILED
         case OSError():
-            return str(error), ExitCode.FAILED
-    if isinstance(error, _operator_errors()):
+            return line_of_os_error(error), ExitCode.FAILED
+    wrong_values, others = _operator_errors()
+    if isinstance(error, wrong_values):
+        return str(error), ExitCode.USAGE
+    if isinstance(error, others):
         return str(error), ExitCode.FAILED
-    return f"unexpected {type(error).__name__}: {error} ({DEBUG}=1 shows more)", ExitCode.FAILED
+    return None
 
 
-def _operator_errors() -> tuple[type[Exception], ...]:
-    """Errors whose text is written for whoever runs a server."""
+def _operator_errors() -> tuple[tuple[type[Exception], ...], tuple[type[Exception], ...]]:
+    """Errors whose text is written for whoever runs a server: of wrong values, and all others."""
     # Only a command that had started one can fail so: the imports are paid then.
     from onbelay_server.adapters.catalog.loading import CatalogError
     from onbelay_server.adapters.credentials.secret_file import SecretFileError
@@ -112,12 +125,6 @@ def _operator_errors() -> tuple[type[Exception], ...]:
     from onbelay_server.transport.http.server import HttpListenError
 
     return (
-        CatalogError,
-        FailpointError,
-        HttpListenError,
-        ListenError,
-        SecretFileError,
-        StoreError,
-        TokensFileError,
-        ToolsError,
+        (CatalogError, FailpointError, TokensFileError, ToolsError),
+        (HttpListenError, ListenError, SecretFileError, StoreError),
     )

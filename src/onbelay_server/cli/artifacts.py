@@ -13,7 +13,7 @@ from rich.text import Text
 from onbelay_client import contract as pb
 from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.listing import Limit, PageToken, show_page
-from onbelay_server.cli.outcome import CommandFailed
+from onbelay_server.cli.outcome import CommandFailed, ExitCode
 from onbelay_server.cli.terminal import out, safe, size
 
 app = typer.Typer(no_args_is_help=True, help="Fetch the files of a run, or upload some.")
@@ -43,7 +43,10 @@ def list_artifacts(
 def get_artifact(
     connection: Connection,
     what: Annotated[
-        str, typer.Argument(help="Id of an artifact, or of a run with --name or --all.")
+        str,
+        typer.Argument(
+            help="Id of an artifact, or of a run with --name or --all.", metavar="ARTIFACT|RUN"
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the file of that run.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="All files of that run.")] = False,
@@ -57,16 +60,20 @@ def get_artifact(
     """
     if all_:
         folder = output or Path.cwd()
+        # Listed before the folder is made: a run that is not there must leave none behind.
+        found = newest(connection.client.artifacts.each(what))
         folder.mkdir(parents=True, exist_ok=True)
-        for artifact in newest(connection.client.artifacts.each(what)):
+        for artifact in found:
             _fetch(connection, artifact, target_in(folder, artifact.name))
         return
     if name:
-        found = [each for each in connection.client.artifacts.each(what) if each.name == name]
-        if not found:
+        named = [each for each in connection.client.artifacts.each(what) if each.name == name]
+        if not named:
             raise CommandFailed(f"run {what} has no file named {name}")
-        _fetch(connection, found[-1], output or target_in(Path.cwd(), name))
+        _fetch(connection, named[-1], output or target_in(Path.cwd(), name))
         return
+    if what.startswith("run_"):
+        raise typer.BadParameter("of a run: give --name NAME for one file, or --all")
     if str(output) == "-" or (output is None and not sys.stdout.isatty()):
         sys.stdout.buffer.write(connection.client.artifacts.read(what))
         sys.stdout.flush()
@@ -112,6 +119,8 @@ def _fetch(connection: Connection, artifact: pb.Artifact, target: Path) -> None:
         sys.stdout.buffer.write(connection.client.artifacts.read(artifact.id))
         sys.stdout.flush()
         return
+    if not target.parent.is_dir():
+        raise CommandFailed(f"cannot write {target}: no such folder", ExitCode.USAGE)
     fetched = connection.client.artifacts.download(artifact.id, target)
     if connection.as_json:
         connection.print_json(fetched)

@@ -14,16 +14,25 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 from rich.text import Text
 
-from onbelay_client import Client, connect
+from onbelay_client import Client, OnbelayError, connect
 from onbelay_client.channel import is_loopback
 from onbelay_client.protojson import ReplyMessage, to_json
-from onbelay_server.cli.outcome import CommandFailed, ExitCode
+from onbelay_server.cli.outcome import (
+    CommandFailed,
+    ExitCode,
+    code_of_error,
+    line_of_error,
+    line_of_os_error,
+)
 from onbelay_server.cli.serving import settings_of
 from onbelay_server.cli.terminal import err
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 # Somebody looks at the screen: a server that is not there should be told of soon.
 PATIENCE_SECONDS = 3.0
+SERVER_VARIABLE = "ONBELAY_SERVER"
+_SUBJECTS = ("run_id", "approval_id", "operation_id", "agent", "blueprint", "what", "run", "parent")
+"""Parameters of commands that name what is asked for, the narrowest first."""
 
 Parameters = ParamSpec("Parameters")
 
@@ -34,7 +43,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
             str,
             typer.Option(
                 help="host:port; grpc:// forbids TLS, grpcs:// demands it.",
-                envvar="ONBELAY_SERVER",
+                envvar=SERVER_VARIABLE,
                 rich_help_panel=_PANEL,
             ),
         ],
@@ -106,7 +115,9 @@ class Connection:
                     ca_cert=self._ca_cert,
                     patience_seconds=self._patience_seconds,
                 )
-            except (ValueError, OSError) as error:
+            except OSError as error:
+                raise CommandFailed(line_of_os_error(error), ExitCode.USAGE) from error
+            except ValueError as error:
                 raise CommandFailed(str(error), ExitCode.USAGE) from error
         return self._client
 
@@ -168,6 +179,10 @@ def command(
             connection = Connection(**options)
             try:
                 function(connection, *args, **values)
+            except OnbelayError as error:
+                # Only here is it known whom and what was asked for.
+                line = line_of_error(error, server=connection.server, subject=_subject(values))
+                raise CommandFailed(line, code_of_error(error)) from error
             finally:
                 connection.close()
 
@@ -184,4 +199,10 @@ def command(
 
 def server_was_named(server: str) -> bool:
     """Whether the caller said which server, by option or environment."""
-    return server != DEFAULT_SERVER or "ONBELAY_SERVER" in os.environ
+    return server != DEFAULT_SERVER or bool(os.environ.get(SERVER_VARIABLE))
+
+
+def _subject(values: dict[str, Any]) -> str:
+    """The id or name the command was given, to be named when there is no such thing."""
+    given = (values.get(name) for name in _SUBJECTS)
+    return next((each for each in given if isinstance(each, str) and each), "")

@@ -7,10 +7,12 @@ from enum import IntEnum
 from onbelay_client import (
     DeadlineExceeded,
     InvalidArgument,
+    NotFound,
     OnbelayError,
     Unavailable,
 )
 from onbelay_client import contract as pb
+from onbelay_client.channel import is_loopback
 
 
 class ExitCode(IntEnum):
@@ -58,6 +60,20 @@ NEEDS_PERSON = frozenset(
 """States that only somebody outside can end."""
 
 
+def waits_for_person(run: pb.Run) -> bool:
+    """Whether only somebody outside lets it go on: a run that takes messages may also wait for a
+    timer, a child or an operation."""
+    if run.state != pb.RUN_STATE_WAITING_FOR_INPUT:
+        return run.state in NEEDS_PERSON
+    kinds = {wait.WhichOneof("subject") for wait in run.waits}
+    return "approval_id" in kinds or kinds <= {"message"}
+
+
+def waits_for_message(run: pb.Run) -> bool:
+    """Whether a message would let it go on."""
+    return any(wait.WhichOneof("subject") == "message" for wait in run.waits)
+
+
 def code_of_error(error: OnbelayError) -> ExitCode:
     """The exit code for a call that failed."""
     if isinstance(error, Unavailable):
@@ -69,15 +85,35 @@ def code_of_error(error: OnbelayError) -> ExitCode:
     return ExitCode.FAILED
 
 
-def line_of_error(error: OnbelayError) -> str:
-    """What failed and why, in one line."""
+def line_of_error(error: OnbelayError, *, server: str = "", subject: str = "") -> str:
+    """What failed and why, in one line; `server` and `subject` are whom and what was asked for."""
     text = " ".join(error.message.split())
     if isinstance(error, Unavailable) and not error.reason:
-        # gRPC's own words name every address it tried; the end of them says why.
-        return f"the server cannot be reached: {text.rpartition(': ')[2]}"
+        return _unreachable(text, server)
+    if isinstance(error, NotFound) and subject and subject not in text:
+        text = f"{text}: {subject}"
     named = [f"{path}: {what}" for path, what in error.fields.items() if path not in text]
     if named:
         text = f"{text} [{'; '.join(named)}]"
     shown = {key: value for key, value in error.metadata.items() if value and value not in text}
     details = "".join(f" {key}={value}" for key, value in sorted(shown.items()))
     return f"{text} ({error.reason}{details})" if error.reason else text
+
+
+def line_of_os_error(error: OSError) -> str:
+    """What could not be read or written and why, without the number of the error."""
+    if not error.strerror or error.filename is None:
+        return str(error)
+    return f"cannot use {error.filename}: {error.strerror.lower()}"
+
+
+def _unreachable(text: str, server: str) -> str:
+    if "Failed parsing HTTP/2" in text:
+        return f"{server or 'what answers there'} is no gRPC server: is it the HTTP port?"
+    # gRPC's own words name every address it tried; the end of them says why.
+    why = text.rpartition(": ")[2]
+    if not server:
+        return f"the server cannot be reached: {why}"
+    host = server.rpartition("://")[2].rpartition(":")[0]
+    hint = "; start one with `onbelay serve`" if is_loopback(host) else ""
+    return f"the server at {server} cannot be reached: {why}{hint}"

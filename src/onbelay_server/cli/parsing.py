@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from onbelay_client import contract as pb
+from onbelay_server.cli.outcome import line_of_os_error
 
 
 def parse_pairs(texts: list[str] | None, option: str) -> dict[str, str]:
@@ -55,7 +56,9 @@ def read_input(text: str, option: str = "--input") -> str:
     if text.startswith("@"):
         try:
             text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise typer.BadParameter(line_of_os_error(error), param_hint=option) from error
+        except UnicodeDecodeError as error:
             raise typer.BadParameter(f"{text[1:]}: {error}", param_hint=option) from error
     try:
         json.loads(text)

@@ -15,9 +15,10 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
+from onbelay_client.channel import is_loopback
 from onbelay_server.cli.outcome import CommandFailed, ExitCode
 from onbelay_server.cli.terminal import err
-from onbelay_server.config import Settings
+from onbelay_server.config import Settings, split_address
 
 if TYPE_CHECKING:
     from onbelay_server.wiring import Serving
@@ -120,12 +121,38 @@ def serve(
         log_level=log_level,
         log_json=log_json,
     )
+    _check_values(settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code, left_behind = runner.run(_serve(settings))
         if left_behind:
             _leave(code)
     if code:
         raise CommandFailed("ended: its agents left too many threads behind", code)
+
+
+def _check_values(settings: Settings) -> None:
+    """CommandFailed for values that cannot be right, before anything is made in the state folder.
+
+    What they hold is looked at by whoever uses it."""
+    for option, path in (
+        ("--tokens-file", settings.tokens_file),
+        ("--tls-cert", settings.tls_cert),
+        ("--tls-key", settings.tls_key),
+    ):
+        if path is not None and not path.is_file():
+            raise CommandFailed(f"{option}: no such file: {path}", ExitCode.USAGE)
+    for agent in settings.agents:
+        file = agent.rpartition(":")[0]
+        if file.endswith(".py") and not Path(file).is_file():
+            raise CommandFailed(f"--agents: no such file: {file}", ExitCode.USAGE)
+    if settings.tls_cert is None and not settings.insecure:
+        host, _ = split_address(settings.listen)
+        if not is_loopback(host):
+            raise CommandFailed(
+                f"--listen: {settings.listen} can be reached by others: give --tls-cert and "
+                "--tls-key, or --insecure when a proxy in front ends TLS",
+                ExitCode.USAGE,
+            )
 
 
 def _leave(code: ExitCode) -> NoReturn:
