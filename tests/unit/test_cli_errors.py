@@ -88,3 +88,10 @@ def test_serve_with_wrong_values_ends_with_2_and_makes_no_folder(
     assert ended.code == ExitCode.USAGE
     assert ended.err.startswith("error: --")
     assert not state.exists()
+
+
+def test_who_named_the_server_is_said() -> None:
+    by_variable = onbelay("run", "hello.py:hello", ONBELAY_SERVER="127.0.0.1:1")
+    assert (by_variable.code, "without ONBELAY_SERVER" in by_variable.err) == (2, True)
+    by_option = onbelay("run", "hello.py:hello", "--server", "127.0.0.1:1")
+    assert "without --server" in by_option.err

@@ -14,7 +14,7 @@ from onbelay_client import Client, OnbelayError, RunWatch, is_final
 from onbelay_client import contract as pb
 from onbelay_server.cli.decision import decide, how_to_decide, show
 from onbelay_server.cli.event_line import event_line
-from onbelay_server.cli.outcome import NEEDS_PERSON
+from onbelay_server.cli.outcome import NEEDS_PERSON, waits_for_person
 from onbelay_server.cli.run_view import RunView
 from onbelay_server.cli.terminal import err
 
@@ -73,7 +73,8 @@ class Follower:
                 pending = self.client.approvals.list(run_id, states=[pb.APPROVAL_STATE_PENDING])
                 if not pending.approvals:
                     # It waits for a message or is held: nothing to show that is not shown.
-                    if self.leaves_when_asked:
+                    # One that a timer lets go on too is followed like every other.
+                    if self.leaves_when_asked and waits_for_person(run):
                         return run
                     continue
                 if live is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -16,10 +17,21 @@ from onbelay_agent.definition import load
 from onbelay_agent.errors import AgentNotLoaded
 from onbelay_client import contract as pb
 from onbelay_client import is_final
-from onbelay_server.cli.connection import Connection, command, server_was_named
+from onbelay_server.cli.connection import (
+    SERVER_VARIABLE,
+    Connection,
+    command,
+    server_was_named,
+)
 from onbelay_server.cli.embedded import EmbeddedServer, connected, private_settings
 from onbelay_server.cli.following import Follower, watching
-from onbelay_server.cli.outcome import CommandFailed, ExitCode, code_of_run
+from onbelay_server.cli.outcome import (
+    CommandFailed,
+    ExitCode,
+    code_of_run,
+    waits_for_message,
+    waits_for_person,
+)
 from onbelay_server.cli.parsing import parse_files, parse_pairs, read_input
 from onbelay_server.cli.terminal import err, out, person_present, safe
 
@@ -28,6 +40,11 @@ app = typer.Typer()
 _GONE = (
     "It waits for a person, and ends here with the server it brought: run it at a terminal, "
     "or on a server that stays (`onbelay serve --agents FILE:FUNCTION`)."
+)
+_NO_MESSAGES = (
+    "It waits for a message, and ends here with the server it brought, to which nobody can send "
+    "one: run it on a server that stays (`onbelay serve --agents FILE:FUNCTION`), and say "
+    "something to it with `onbelay runs send RUN TEXT`."
 )
 
 
@@ -72,9 +89,12 @@ def run(
     if ":" not in agent:
         raise typer.Exit(request.run_on(connection, watch=watch))
     if server_was_named(connection.server):
+        named_by = "--server"
+        if os.environ.get(SERVER_VARIABLE) == connection.server:
+            named_by = SERVER_VARIABLE
         raise CommandFailed(
             "code is offered by who runs the server (`onbelay serve --agents`); "
-            "without --server it runs right here",
+            f"without {named_by} it runs right here",
             ExitCode.USAGE,
         )
     if not watch:
@@ -88,6 +108,8 @@ def run(
         EmbeddedServer(private_settings(Path(folder), [agent])) as serving,
         closing(connected(serving, as_json=connection.as_json)) as here,
     ):
+        # Errors name the server that was asked.
+        connection.server = here.server
         code = request.run_on(here, watch=True, server_ends=True)
     raise typer.Exit(code)
 
@@ -129,15 +151,31 @@ class _Request:
             title=self._title,
             request_id=self._request_id or None,
         )
-        if connection.as_json:
-            return _print_replies(connection, started, watch=watch)
+        if connection.as_json and not watch:
+            connection.print_json(started)
+            return ExitCode.SUCCEEDED
         if not watch:
             out().print(Text(started.run.id))
             connection.say(f"Watch it: onbelay runs watch {started.run.id}")
             return ExitCode.SUCCEEDED
+        try:
+            return self._follow(connection, started, server_ends=server_ends)
+        except KeyboardInterrupt:
+            text = f"{started.run.id} goes on; watch it: onbelay runs watch {started.run.id}"
+            if server_ends:
+                text = f"{started.run.id} ended with the server it brought; nothing of it is kept."
+            connection.say(text)
+            raise
+
+    def _follow(
+        self, connection: Connection, started: pb.StartRunResponse, *, server_ends: bool
+    ) -> ExitCode:
+        """Show the run and what it gives."""
+        if connection.as_json:
+            return _print_replies(connection, started)
         console = err()
         follower = Follower(
-            client=client,
+            client=connection.client,
             console=console,
             may_ask=person_present(),
             leaves_when_asked=True,
@@ -145,7 +183,7 @@ class _Request:
         )
         finished = follower.follow(started.run.id)
         if server_ends and not is_final(finished):
-            console.print(Text(_GONE))
+            console.print(Text(_NO_MESSAGES if waits_for_message(finished) else _GONE))
         else:
             print_output(finished, console)
         return code_of_run(finished)
@@ -163,22 +201,19 @@ def print_output(run: pb.Run, console: Console) -> None:
         reason = pb.RunFailureReason.Name(run.error.reason).removeprefix("RUN_FAILURE_REASON_")
         console.print(Text(f"error: {safe(run.error.message)} ({reason})", style="red"))
     elif not is_final(run):
-        console.print(Text(f"{run.id} waits for a person"))
-        if any(wait.WhichOneof("subject") == "message" for wait in run.waits):
+        by_message = waits_for_message(run)
+        console.print(Text(f"{run.id} waits for {'a message' if by_message else 'a person'}"))
+        if by_message:
             console.print(Text(f"Say something to it: onbelay runs send {run.id} TEXT"))
 
 
-def _print_replies(
-    connection: Connection, started: pb.StartRunResponse, *, watch: bool
-) -> ExitCode:
+def _print_replies(connection: Connection, started: pb.StartRunResponse) -> ExitCode:
     connection.print_json(started)
-    if not watch:
-        return ExitCode.SUCCEEDED
     last = started.run
     for reply in watching(connection.client, started.run.id):
         connection.print_json(reply)
         if reply.HasField("run"):
             last = reply.run
-        if code_of_run(last) is ExitCode.NEEDS_PERSON:
+        if waits_for_person(last):
             break
     return code_of_run(last)
