@@ -11,10 +11,10 @@ from rich.panel import Panel
 from rich.prompt import Prompt
 from rich.text import Text
 
-from onbelay_client import Client, FailedPrecondition
+from onbelay_client import Client, FailedPrecondition, InvalidArgument
 from onbelay_client import contract as pb
 from onbelay_client.protojson import to_datetime
-from onbelay_server.cli.outcome import CommandFailed, ExitCode
+from onbelay_server.cli.outcome import CommandFailed, ExitCode, line_of_error
 from onbelay_server.cli.terminal import safe
 
 SHOWN_EVIDENCE_LINES = 20
@@ -142,11 +142,19 @@ def check_decidable(approval: pb.Approval) -> None:
 
 
 def _answer(client: Client, approval: pb.Approval, console: Console) -> bool:
-    text = Prompt.ask("Answer (empty: later)", default="", show_default=False, console=console)
-    if not text:
-        return False
-    client.approvals.answer(approval.id, answer_json=answer_json(text, approval.answer_schema_json))
-    return True
+    while True:
+        text = Prompt.ask("Answer (empty: later)", default="", show_default=False, console=console)
+        if not text:
+            return False
+        typed = answer_json(text, approval.answer_schema_json)
+        try:
+            client.approvals.answer(approval.id, answer_json=typed)
+        except InvalidArgument as error:
+            if error.reason != "ANSWER_MISMATCH":
+                raise
+            console.print(Text(safe(line_of_error(error)), style="red"))
+        else:
+            return True
 
 
 def _cut(text: str, approval_id: str, whole: bool) -> str:
