@@ -13,7 +13,7 @@ from onbelay_client import contract as pb
 from onbelay_client.protojson import from_json, to_json
 from onbelay_server.cli.connection import Connection, command
 from onbelay_server.cli.listing import Limit, PageToken, show_page
-from onbelay_server.cli.outcome import ExitCode
+from onbelay_server.cli.outcome import ExitCode, line_of_os_error
 from onbelay_server.cli.terminal import age, out, person_present, print_fields, safe
 
 app = typer.Typer(no_args_is_help=True, help="Make, change and list agents.")
@@ -95,7 +95,16 @@ def print_agent(agent: pb.Agent) -> None:
 @command(app, "create")
 def create_agent(connection: Connection, file: AgentFile) -> None:
     """Make an agent."""
-    _print_changed(connection, connection.client.agents.create(_read_agent(file)))
+    wanted = _read_agent(file)
+    # Asked before it is made: afterwards its own name would be a taken one.
+    found = connection.client.agents.validate(wanted)
+    _print_changed(connection, connection.client.agents.create(wanted))
+    if connection.as_json:
+        return
+    for problem in found.problems:
+        connection.say(f"warning: {_problem_line(problem)}")
+    if not found.startable:
+        connection.say("It is kept, but cannot be started yet.")
 
 
 @command(app, "update")
@@ -150,7 +159,7 @@ def validate_agent(connection: Connection, file: AgentFile) -> None:
     else:
         for problem in reply.problems:
             severity = pb.ProblemSeverity.Name(problem.severity).removeprefix("PROBLEM_SEVERITY_")
-            out().print(Text(f"{severity.lower()}  {problem.field}  {safe(problem.message)}"))
+            out().print(Text(f"{severity.lower()}  {_problem_line(problem)}"))
         out().print(Text("startable" if reply.startable else "not startable"))
     raise typer.Exit(ExitCode.SUCCEEDED if reply.startable else ExitCode.FAILED)
 
@@ -187,9 +196,15 @@ def _print_changed(
     out().print(Text(f"{reply.agent.id}  {reply.agent.name}  revision {reply.agent.revision}"))
 
 
+def _problem_line(problem: pb.AgentProblem) -> str:
+    return f"{problem.field}  {safe(problem.message)}".strip()
+
+
 def _read_agent(file: str) -> pb.Agent:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         return from_json(text, pb.Agent())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise typer.BadParameter(line_of_os_error(error), param_hint="FILE") from error
+    except ValueError as error:
         raise typer.BadParameter(f"{file}: {error}", param_hint="FILE") from error

@@ -218,14 +218,18 @@ def stop_run(
         raise typer.BadParameter("give a run, or conditions, and not both")
     if wanted:
         runs_filter = parse_filter(agent, state, label)
+        stopped_any = False
         while True:
             stopped = connection.client.runs.stop_all(runs_filter, reason)
+            stopped_any = stopped_any or bool(stopped.stopped_run_ids)
             if connection.as_json:
                 connection.print_json(stopped)
             else:
                 for each in stopped.stopped_run_ids:
                     out().print(Text(each))
             if not stopped.more:
+                if not stopped_any:
+                    connection.say("nothing to stop")
                 return
     reply = connection.client.runs.stop(run_id, reason)
     if connection.as_json:
