@@ -52,6 +52,16 @@ def test_a_fork_is_changed_checked_and_deleted(server: CliServer, tmp_path: Path
     assert server("agents", "delete", "my-cleanup", "--yes").code == 0
 
 
+def test_making_an_agent_that_cannot_be_started_says_why(server: CliServer, tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text('{"name": "no-code"}')
+    made = server("agents", "create", str(file))
+    assert made.code == 0, made
+    assert "no-code" in made.out
+    assert made.err.startswith("warning: ")
+    assert "cannot be started" in made.err
+
+
 def test_a_document_that_is_none_is_a_usage_error(server: CliServer, tmp_path: Path) -> None:
     file = tmp_path / "agent.json"
     file.write_text('{"nme": "x"}')

@@ -93,6 +93,7 @@ def test_update_and_delete(server: CliServer) -> None:
     gone = server("runs", "get", run_id)
     assert gone.code == 1
     assert "NOT_FOUND" in gone.err
+    assert run_id in gone.err
     assert len(gone.err.splitlines()) == 1
 
 
@@ -106,6 +107,8 @@ def test_stop_by_id_and_by_filter(server: CliServer) -> None:
     assert set(stopped.out.split()) == others
     for other in others:
         assert server("runs", "wait", other, "--timeout", "20").code == 4
+    again = server("runs", "stop", "--label", "kind=many")
+    assert (again.code, again.out, again.err) == (0, "", "nothing to stop\n")
     assert server("runs", "stop").code == 2
     assert server("runs", "stop", run_id, "--agent", "sleeper").code == 2
 
@@ -195,6 +198,16 @@ def test_files_in_and_out(server: CliServer, tmp_path: Path) -> None:
     single = tmp_path / "one.txt"
     server("artifacts", "get", run_id, "--name", "folder/out.txt", "-o", str(single))
     assert single.read_text() == "SOME TEXT"
+    which = server("artifacts", "get", run_id)
+    assert which.code == 2
+    assert "--all" in which.err
+    nowhere = tmp_path / "nowhere"
+    gone = server("artifacts", "get", "run_none", "--all", "-o", str(nowhere))
+    assert gone.code != 0
+    assert "run_none" in gone.err
+    assert not nowhere.exists()
+    ended = server("artifacts", "get", artifact_id, "-o", str(nowhere / "x"))
+    assert (ended.code, "no such folder" in ended.err) == (2, True)
     uploaded = server("artifacts", "put", str(given), "--json")
     assert json.loads(uploaded.out)["artifact"]["name"] == "given.txt"
 
@@ -216,6 +229,7 @@ def test_usage_errors_end_with_2_before_any_call() -> None:
 def test_a_server_that_is_not_there_ends_with_5_in_one_line() -> None:
     ended = onbelay("runs", "list", "--server", "127.0.0.1:1", "--api-key", "x")
     assert ended.code == 5
+    assert "127.0.0.1:1 " in ended.err
     assert len(ended.err.splitlines()) == 1
 
 

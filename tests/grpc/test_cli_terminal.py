@@ -14,9 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.grpc.cli_server import AGENTS, onbelay
+from tests.grpc.cli_server import AGENTS, cli_server, onbelay
 
 EXPECTED = ("cleaned.csv", "entities.csv", "report.html", "lineage.json", "lineage.svg")
+
+LISTENER = """
+
+@agent(accepts_messages=True)
+async def listener(ctx: Context) -> int:
+    return len(await ctx.messages())
+"""
 
 
 def environment() -> dict[str, str]:
@@ -49,6 +56,9 @@ class Terminal:
 
     def type(self, line: str) -> None:
         os.write(self._own, line.encode() + b"\n")
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
 
     def end(self) -> int:
         while self._read():
@@ -91,9 +101,38 @@ def test_a_person_is_asked_and_their_yes_counts(tmp_path: Path) -> None:
 def test_a_person_answers_a_question(tmp_path: Path) -> None:
     terminal = Terminal("run", f"{agents_file(tmp_path)}:questioner")
     terminal.wait_for("Answer")
+    terminal.type("many")
+    terminal.wait_for("ANSWER_MISMATCH")
     terminal.type("41")
     assert terminal.end() == 0
     assert "42" in terminal.screen.splitlines()[-1]
+
+
+def test_ctrl_c_says_what_becomes_of_the_run(tmp_path: Path) -> None:
+    terminal = Terminal("run", f"{agents_file(tmp_path)}:sleeper")
+    terminal.wait_for("BLOCKED")
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "ended with the server it brought" in terminal.screen
+
+
+def test_ctrl_c_leaves_a_run_to_its_server(tmp_path: Path) -> None:
+    with cli_server(tmp_path) as server:
+        connection = ("--server", server.address, "--api-key", server.token)
+        terminal = Terminal("run", "sleeper", *connection)
+        terminal.wait_for("BLOCKED")
+        terminal.interrupt()
+        assert terminal.end() == 130
+        assert "goes on; watch it: onbelay runs watch run_" in terminal.screen
+
+
+def test_who_waits_for_a_message_is_told_how_one_is_sent(tmp_path: Path) -> None:
+    file = agents_file(tmp_path)
+    with file.open("a", encoding="utf-8") as more:
+        more.write(LISTENER)
+    terminal = Terminal("run", f"{file}:listener")
+    terminal.wait_for("onbelay runs send", 20)
+    assert terminal.end() == 3
 
 
 def test_later_leaves_it_undecided(tmp_path: Path) -> None:
