@@ -7,12 +7,27 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from onbelay.v1 import run_pb2
 from onbelay_server.adapters.clock import SystemClock
 from onbelay_server.adapters.codec import ProtoEventCodec
 from onbelay_server.adapters.sql import SqlStore
 from tests.checker import Final, judge
-from tests.recorder import Recording
+from tests.recorder import Recorder, Recording
 from tests.server import Server, serving
+
+FAR = Timestamp(seconds=4_000_000_000)
+
+
+def state(run: run_pb2.Run) -> str:
+    """The state's name without what all of them begin with."""
+    return run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
+
+
+async def waiting(client: Recorder, **more: Any) -> str:
+    """A run that is queued and stays so."""
+    return await client.start("hello", not_before=FAR, **more)
 
 
 async def final_of(database: str) -> Final:

@@ -10,22 +10,14 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
 from onbelay.v1 import agent_pb2, run_pb2
 from onbelay.v1 import agent_service_pb2 as agents
 from onbelay.v1 import run_request_pb2 as pb
 from onbelay.v1.run_filter_pb2 import RunFilter
-from tests.grpc.spine_server import judged_server
+from tests.grpc.spine_server import FAR, judged_server, state, waiting
 from tests.recorder import Recorder
-
-FAR = Timestamp(seconds=4_000_000_000)
-
-
-def state(run: run_pb2.Run) -> str:
-    return run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
-
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,11 +26,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Recorder]:
     async with judged_server(tmp_path_factory.mktemp("runs")) as server:
         yield server.client
-
-
-async def waiting(client: Recorder, **more: Any) -> str:
-    """A run that is queued and stays so."""
-    return await client.start("hello", not_before=FAR, **more)
 
 
 # ---- starting ------------------------------------------------------------------------------------

@@ -9,35 +9,22 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
-from onbelay.v1 import run_pb2
 from onbelay.v1 import run_request_pb2 as pb
 from onbelay.v1.approval_pb2 import APPROVAL_DECISION_APPROVE
 from onbelay.v1.approval_request_pb2 import DecideApprovalRequest
 from onbelay.v1.run_filter_pb2 import RunFilter
-from tests.grpc.spine_server import judged_server
+from tests.grpc.spine_server import judged_server, state, waiting
 from tests.recorder import Recorder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-FAR = Timestamp(seconds=4_000_000_000)
-
-
-def state(run: run_pb2.Run) -> str:
-    return run_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Recorder]:
     async with judged_server(tmp_path_factory.mktemp("stops")) as server:
         yield server.client
-
-
-async def waiting(client: Recorder, **more: Any) -> str:
-    """A run that is queued and stays so."""
-    return await client.start("hello", not_before=FAR, **more)
 
 
 async def test_a_queued_run_stops_at_once(client: Recorder) -> None:

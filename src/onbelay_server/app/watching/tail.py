@@ -276,8 +276,3 @@ class Tails:
         """Have every reader of every tail look."""
         for tail, _ in self._tails.values():
             tail.wake()
-
-    @property
-    def count(self) -> int:
-        """How many runs are watched."""
-        return len(self._tails)
